@@ -1,0 +1,196 @@
+// Package config holds the one configuration of SeRALM: a strict YAML file, then
+// SERALM_* environment variables on top, then defaults for what neither names.
+//
+// It knows field names, defaults and bounds, and nothing of what the values are
+// used for. It imports nothing of SeRALM and opens no file but the one it is given.
+package config
+
+import "time"
+
+// Config is everything a SeRALM process can be told. Every role reads the same
+// file, so two processes cannot disagree about a topic name or a model's shape.
+type Config struct {
+	// DataDir holds what a single machine keeps on disk: the embedded broker's
+	// log, checkpoints and replay cursors.
+	DataDir     string      `yaml:"data_dir" env:"DATA_DIR"`
+	Log         Log         `yaml:"log" envPrefix:"LOG_"`
+	Kafka       Kafka       `yaml:"kafka" envPrefix:"KAFKA_"`
+	Redis       Redis       `yaml:"redis" envPrefix:"REDIS_"`
+	HTTP        HTTP        `yaml:"http" envPrefix:"HTTP_"`
+	Gateway     Gateway     `yaml:"gateway" envPrefix:"GATEWAY_"`
+	Histories   Histories   `yaml:"histories" envPrefix:"HISTORIES_"`
+	Recommender Recommender `yaml:"recommender" envPrefix:"RECOMMENDER_"`
+	Trainer     Trainer     `yaml:"trainer" envPrefix:"TRAINER_"`
+	Evaluator   Evaluator   `yaml:"evaluator" envPrefix:"EVALUATOR_"`
+	Serving     Serving     `yaml:"serving" envPrefix:"SERVING_"`
+	Native      Native      `yaml:"native" envPrefix:"NATIVE_"`
+}
+
+// Log configures log/slog on standard error.
+type Log struct {
+	Level  string `yaml:"level" env:"LEVEL"`   // debug | info | warn | error
+	Format string `yaml:"format" env:"FORMAT"` // text | json
+}
+
+// Kafka says where the log is. Empty Brokers means the embedded broker.
+type Kafka struct {
+	Brokers     []string `yaml:"brokers" env:"BROKERS"`
+	TopicPrefix string   `yaml:"topic_prefix" env:"TOPIC_PREFIX"`
+	Partitions  int32    `yaml:"partitions" env:"PARTITIONS"`   // of interactions, samples, impressions, items, knowledge
+	Replication int16    `yaml:"replication" env:"REPLICATION"` // of every topic
+	// Retention bounds the topics whose clean-up policy is delete.
+	Retention time.Duration `yaml:"retention" env:"RETENTION"`
+	TLS       TLS           `yaml:"tls" envPrefix:"TLS_"`
+	SASL      SASL          `yaml:"sasl" envPrefix:"SASL_"`
+	Embedded  Embedded      `yaml:"embedded" envPrefix:"EMBEDDED_"`
+}
+
+// TLS of a client connection. CertFile and KeyFile are for mutual TLS.
+type TLS struct {
+	Enabled    bool   `yaml:"enabled" env:"ENABLED"`
+	CAFile     string `yaml:"ca_file" env:"CA_FILE"`
+	CertFile   string `yaml:"cert_file" env:"CERT_FILE"`
+	KeyFile    string `yaml:"key_file" env:"KEY_FILE"`
+	ServerName string `yaml:"server_name" env:"SERVER_NAME"`
+}
+
+// SASL credentials. Mechanism is empty, PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+type SASL struct {
+	Mechanism string `yaml:"mechanism" env:"MECHANISM"`
+	Username  string `yaml:"username" env:"USERNAME"`
+	Password  Secret `yaml:"password" env:"PASSWORD"`
+}
+
+// Embedded configures the in-process broker, which listens on 127.0.0.1 only.
+type Embedded struct {
+	Port int `yaml:"port" env:"PORT"` // 0 = any free port
+	// RetentionBytes bounds each partition: start-up reads whole segments back.
+	RetentionBytes int64 `yaml:"retention_bytes" env:"RETENTION_BYTES"`
+	// SyncWrites fsyncs every produce, which survives power loss, not only kill -9.
+	SyncWrites bool `yaml:"sync_writes" env:"SYNC_WRITES"`
+}
+
+// Redis says where the materialised views are. Empty Addr means the embedded one.
+type Redis struct {
+	Addr      string        `yaml:"addr" env:"ADDR"`
+	Username  string        `yaml:"username" env:"USERNAME"`
+	Password  Secret        `yaml:"password" env:"PASSWORD"`
+	DB        int           `yaml:"db" env:"DB"`
+	TLS       TLS           `yaml:"tls" envPrefix:"TLS_"`
+	KeyPrefix string        `yaml:"key_prefix" env:"KEY_PREFIX"`
+	Timeout   time.Duration `yaml:"timeout" env:"TIMEOUT"` // of one command
+}
+
+// HTTP is the listener shared by gateway, serving and metrics of a process.
+type HTTP struct {
+	Addr         string        `yaml:"addr" env:"ADDR"`
+	MaxBodyBytes int64         `yaml:"max_body_bytes" env:"MAX_BODY_BYTES"`
+	ReadTimeout  time.Duration `yaml:"read_timeout" env:"READ_TIMEOUT"`
+	DrainTimeout time.Duration `yaml:"drain_timeout" env:"DRAIN_TIMEOUT"` // graceful shutdown waits this long
+}
+
+// Gateway bounds what the HTTP producer accepts.
+type Gateway struct {
+	MaxBatch    int           `yaml:"max_batch" env:"MAX_BATCH"`       // events in one request
+	MaxBuffered int           `yaml:"max_buffered" env:"MAX_BUFFERED"` // events waiting for the log; above it HTTP 429
+	MaxFuture   time.Duration `yaml:"max_future" env:"MAX_FUTURE"`     // an event's time may be this far ahead of our clock
+	Source      string        `yaml:"source" env:"SOURCE"`             // default ce_source
+}
+
+// Histories configures the consumer that materialises user histories.
+type Histories struct {
+	Length  int           `yaml:"length" env:"LENGTH"`     // newest items kept per user
+	TTL     time.Duration `yaml:"ttl" env:"TTL"`           // of a user without events; 0 = for ever
+	Popular int           `yaml:"popular" env:"POPULAR"`   // items kept in the popularity view
+	SeenTTL time.Duration `yaml:"seen_ttl" env:"SEEN_TTL"` // how long an event id is remembered
+}
+
+// Recommender is the model: its architecture, hyper-parameters and optimiser.
+// Symbols follow RecBole: hidden_size d, inner_size, n_layers, n_heads.
+type Recommender struct {
+	Name         string  `yaml:"name" env:"NAME"`                 // key of its snapshots
+	Architecture string  `yaml:"architecture" env:"ARCHITECTURE"` // sasrec
+	Dim          int     `yaml:"dim" env:"DIM"`
+	Layers       int     `yaml:"layers" env:"LAYERS"`
+	Heads        int     `yaml:"heads" env:"HEADS"`
+	Inner        int     `yaml:"inner" env:"INNER"`
+	MaxLen       int     `yaml:"max_len" env:"MAX_LEN"`
+	Dropout      float64 `yaml:"dropout" env:"DROPOUT"`
+	LearningRate float64 `yaml:"learning_rate" env:"LEARNING_RATE"`
+	ClipNorm     float64 `yaml:"clip_norm" env:"CLIP_NORM"` // of the global gradient; 0 = off
+	Seed         uint64  `yaml:"seed" env:"SEED"`
+	Device       string  `yaml:"device" env:"DEVICE"`   // cpu | cuda:0
+	Threads      int     `yaml:"threads" env:"THREADS"` // libtorch intra-op; 1 = bit-reproducible
+}
+
+// Trainer configures the online learning of the recommender from the stream.
+type Trainer struct {
+	BatchEvents  int           `yaml:"batch_events" env:"BATCH_EVENTS"`   // of one micro-batch, at most
+	Linger       time.Duration `yaml:"linger" env:"LINGER"`               // a micro-batch waits this long to fill
+	ReplayRows   float64       `yaml:"replay_rows" env:"REPLAY_ROWS"`     // replayed older sequences per new one
+	AdmitAfter   int           `yaml:"admit_after" env:"ADMIT_AFTER"`     // sightings before an item gets its own row
+	MaxUsers     int           `yaml:"max_users" env:"MAX_USERS"`         // histories held for training; the longest idle go first
+	DedupWindow  int           `yaml:"dedup_window" env:"DEDUP_WINDOW"`   // event ids remembered
+	SnapshotEach time.Duration `yaml:"snapshot_each" env:"SNAPSHOT_EACH"` // at most this often
+	SnapshotStep int           `yaml:"snapshot_steps" env:"SNAPSHOT_STEPS"`
+	CheckpointN  int           `yaml:"checkpoint_steps" env:"CHECKPOINT_STEPS"`
+	Checkpoints  int           `yaml:"checkpoints" env:"CHECKPOINTS"` // kept on disk
+	SnapshotKeep int           `yaml:"snapshots" env:"SNAPSHOTS"`     // kept in the topic
+	MaxBadSteps  int           `yaml:"max_bad_steps" env:"MAX_BAD_STEPS"`
+}
+
+// Evaluator configures prequential (test-then-train) evaluation.
+type Evaluator struct {
+	Window int `yaml:"window" env:"WINDOW"` // events in the sliding window of the curve
+	// MaxLead bounds how many events the evaluator runs ahead of the newest
+	// snapshot on a fast replay; MaxWait bounds how long it waits for that.
+	MaxLead int64         `yaml:"max_lead" env:"MAX_LEAD"`
+	MaxWait time.Duration `yaml:"max_wait" env:"MAX_WAIT"`
+}
+
+// Serving configures the scorer and the look-up API.
+type Serving struct {
+	DefaultN        int           `yaml:"default_n" env:"DEFAULT_N"`
+	MaxN            int           `yaml:"max_n" env:"MAX_N"`
+	Deadline        time.Duration `yaml:"deadline" env:"DEADLINE"`                 // of one look-up, fallbacks included
+	HistoryDeadline time.Duration `yaml:"history_deadline" env:"HISTORY_DEADLINE"` // of the history look-up
+	Concurrency     int           `yaml:"concurrency" env:"CONCURRENCY"`           // scorings at once; 0 = cores
+	MaxLag          time.Duration `yaml:"max_lag" env:"MAX_LAG"`                   // readyz fails when the model is older while events arrive; 0 = off
+	ProbeTolerance  float64       `yaml:"probe_tolerance" env:"PROBE_TOLERANCE"`   // |logits - trainer's| a snapshot may show
+	AllowRollback   bool          `yaml:"allow_rollback" env:"ALLOW_ROLLBACK"`     // accept a lower (epoch, step)
+}
+
+// Native says where the native libraries are; `make` sets it.
+type Native struct {
+	ONNXRuntime string `yaml:"onnxruntime" env:"ONNXRUNTIME"` // path of libonnxruntime.so; SERALM_ONNXRUNTIME also names it
+}
+
+// Default returns the configuration of a single machine with nothing installed:
+// embedded broker and views, SASRec, loopback HTTP.
+func Default() Config {
+	return Config{
+		DataDir: "data",
+		Log:     Log{Level: "info", Format: "text"},
+		Kafka: Kafka{
+			Partitions: 4, Replication: 1, Retention: 7 * 24 * time.Hour,
+			Embedded: Embedded{RetentionBytes: 256 << 20},
+		},
+		Redis:     Redis{KeyPrefix: "seralm", Timeout: 250 * time.Millisecond},
+		HTTP:      HTTP{Addr: "127.0.0.1:8080", MaxBodyBytes: 1 << 20, ReadTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second},
+		Gateway:   Gateway{MaxBatch: 1000, MaxBuffered: 100_000, MaxFuture: 5 * time.Minute, Source: "seralm/gateway"},
+		Histories: Histories{Length: 200, Popular: 1000, SeenTTL: 24 * time.Hour},
+		Recommender: Recommender{
+			Name: "recommender", Architecture: "sasrec", Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50,
+			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 2,
+		},
+		Trainer: Trainer{
+			BatchEvents: 256, Linger: 100 * time.Millisecond, ReplayRows: 0.25, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,
+			SnapshotEach: 5 * time.Second, SnapshotStep: 50, CheckpointN: 200, Checkpoints: 3, SnapshotKeep: 4, MaxBadSteps: 10,
+		},
+		Evaluator: Evaluator{Window: 10_000, MaxLead: 5_000, MaxWait: 10 * time.Second},
+		Serving: Serving{
+			DefaultN: 10, MaxN: 500, Deadline: 50 * time.Millisecond, HistoryDeadline: 20 * time.Millisecond,
+			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3,
+		},
+	}
+}
