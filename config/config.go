@@ -23,7 +23,7 @@ type Config struct {
 	Trainer     Trainer     `yaml:"trainer" envPrefix:"TRAINER_"`
 	Evaluator   Evaluator   `yaml:"evaluator" envPrefix:"EVALUATOR_"`
 	Serving     Serving     `yaml:"serving" envPrefix:"SERVING_"`
-	Native      Native      `yaml:"native" envPrefix:"NATIVE_"`
+	Native      Native      `yaml:"native"`
 }
 
 // Log configures log/slog on standard error.
@@ -160,10 +160,14 @@ type Serving struct {
 	AllowRollback   bool          `yaml:"allow_rollback" env:"ALLOW_ROLLBACK"`     // accept a lower (epoch, step)
 }
 
-// Native says where the native libraries are; `make` sets it.
+// Native says where the native libraries are.
 type Native struct {
-	ONNXRuntime string `yaml:"onnxruntime" env:"ONNXRUNTIME"` // path of libonnxruntime.so; SERALM_ONNXRUNTIME also names it
+	ONNXRuntime string `yaml:"onnxruntime" env:"ONNXRUNTIME"` // path of libonnxruntime.so
 }
+
+// onnxRuntime is the default of Native.ONNXRuntime. The Makefile sets it with
+// -ldflags -X, so that a built binary finds the library that set-up fetched.
+var onnxRuntime string
 
 // Default returns the configuration of a single machine with nothing installed:
 // embedded broker and views, SASRec, loopback HTTP.
@@ -172,7 +176,7 @@ func Default() Config {
 		DataDir: "data",
 		Log:     Log{Level: "info", Format: "text"},
 		Kafka: Kafka{
-			Partitions: 4, Replication: 1, Retention: 7 * 24 * time.Hour,
+			Brokers: []string{}, Partitions: 4, Replication: 1, Retention: 7 * 24 * time.Hour,
 			Embedded: Embedded{RetentionBytes: 256 << 20},
 		},
 		Redis:     Redis{KeyPrefix: "seralm", Timeout: 250 * time.Millisecond},
@@ -192,5 +196,6 @@ func Default() Config {
 			DefaultN: 10, MaxN: 500, Deadline: 50 * time.Millisecond, HistoryDeadline: 20 * time.Millisecond,
 			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3,
 		},
+		Native: Native{ONNXRuntime: onnxRuntime},
 	}
 }

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	c, err := Load("", nil)
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+// One bad file per message: each must name the place and what would be right.
+func TestBadFiles(t *testing.T) {
+	want := map[string][]string{
+		"unknown_key":      {"[3:3]", `unknown field "dims"`},
+		"unknown_section":  {"[1:1]", `unknown field "recomender"`},
+		"wrong_type":       {"[2:8]", "sixty-four"},
+		"duplicate_key":    {"[3:3]", "duplicate"},
+		"bad_duration":     {"line 2", "parsecs", "250ms"},
+		"not_yaml":         {"[1:8]"},
+		"heads":            {"recommender.heads is 3", "divisor of recommender.dim (64)"},
+		"dropout":          {"recommender.dropout is 1.5", "below 1"},
+		"no_port":          {`kafka.brokers is "kafka-1"`, "host:port"},
+		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
+		"half_mtls":        {"kafka.tls.cert_file", "kafka.tls.key_file"},
+		"architecture":     {`recommender.architecture is "markov"`, "sasrec"},
+	}
+	files, err := filepath.Glob("testdata/*.bad.yml")
+	require.NoError(t, err)
+	require.Len(t, files, len(want), "every bad file has its expectation here")
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".bad.yml")
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(f, nil)
+			require.Error(t, err)
+			for _, w := range want[name] {
+				require.ErrorContains(t, err, w)
+			}
+		})
+	}
+}
+
+func TestEnvironmentOverridesFileOverridesDefault(t *testing.T) {
+	c, err := Load("testdata/full.good.yml", []string{
+		"SERALM_TRAINER_LINGER=2s", "SERALM_KAFKA_SASL_PASSWORD=hush", "SERALM_RECOMMENDER_DIM=32",
+		"SERALM_ONNXRUNTIME=/lib/ort.so", "SERALM_TEST_KAFKA=ignored:1", "HOME=/elsewhere",
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2*time.Second, c.Trainer.Linger)
+	require.Equal(t, []string{"kafka-1:9092", "kafka-2:9092"}, c.Kafka.Brokers)
+	require.Equal(t, Secret("hush"), c.Kafka.SASL.Password)
+	require.Equal(t, 32, c.Recommender.Dim)
+	require.Equal(t, "/lib/ort.so", c.Native.ONNXRuntime)
+	require.Equal(t, Default().Serving, c.Serving)
+}
+
+func TestMisspeltVariableIsAnError(t *testing.T) {
+	_, err := Load("", []string{"SERALM_RECOMENDER_DIM=32"})
+	require.ErrorContains(t, err, "SERALM_RECOMENDER_DIM")
+}
+
+func TestUnparsableVariableNamesIt(t *testing.T) {
+	_, err := Load("", []string{"SERALM_RECOMMENDER_DIM=wide"})
+	require.ErrorContains(t, err, "Dim")
+	require.ErrorContains(t, err, "wide")
+}
+
+func TestMissingFileSaysSo(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.yml"), nil)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, "--config")
+}
+
+func TestShownConfigurationHidesSecretsAndLoadsAgain(t *testing.T) {
+	c := Default()
+	c.Kafka.SASL.Password = "hush"
+	out, err := c.YAML()
+	require.NoError(t, err)
+	require.NotContains(t, string(out), "hush")
+
+	c.Kafka.SASL.Password = ""
+	out, err = c.YAML()
+	require.NoError(t, err)
+	f := filepath.Join(t.TempDir(), "shown.yml")
+	require.NoError(t, os.WriteFile(f, out, 0o600))
+	again, err := Load(f, nil)
+	require.NoError(t, err)
+	require.Equal(t, c, again)
+}

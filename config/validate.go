@@ -1,0 +1,131 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Architectures that a recommender can be built with.
+var Architectures = []string{"sasrec"}
+
+// Validate reports every value that is out of bounds, each by its YAML path with
+// what it may be.
+func (c Config) Validate() error {
+	var v validator
+	v.check(c.DataDir != "", "data_dir", c.DataDir, "a folder")
+	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	v.oneOf("log.format", c.Log.Format, "text", "json")
+
+	k := c.Kafka
+	for _, b := range k.Brokers {
+		v.address("kafka.brokers", b)
+	}
+	v.check(!strings.ContainsAny(k.TopicPrefix, " /\\,:\"'\t\n"), "kafka.topic_prefix", k.TopicPrefix, "letters, digits, '.', '_' and '-'")
+	v.between("kafka.partitions", int64(k.Partitions), 1, 10_000)
+	v.between("kafka.replication", int64(k.Replication), 1, 100)
+	v.atLeast("kafka.retention", k.Retention, time.Minute)
+	v.between("kafka.embedded.port", int64(k.Embedded.Port), 0, 65535)
+	v.between("kafka.embedded.retention_bytes", k.Embedded.RetentionBytes, 1<<20, 1<<40)
+	v.oneOf("kafka.sasl.mechanism", k.SASL.Mechanism, "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+	v.check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username", k.SASL.Username, "set when kafka.sasl.mechanism is")
+	v.tls("kafka.tls", k.TLS)
+
+	if c.Redis.Addr != "" {
+		v.address("redis.addr", c.Redis.Addr)
+	}
+	v.check(c.Redis.KeyPrefix != "" && !strings.ContainsAny(c.Redis.KeyPrefix, "{} "), "redis.key_prefix", c.Redis.KeyPrefix, "a word without braces or blanks")
+	v.between("redis.db", int64(c.Redis.DB), 0, 1<<16)
+	v.atLeast("redis.timeout", c.Redis.Timeout, time.Millisecond)
+	v.tls("redis.tls", c.Redis.TLS)
+
+	v.address("http.addr", c.HTTP.Addr)
+	v.between("http.max_body_bytes", c.HTTP.MaxBodyBytes, 1<<10, 1<<30)
+	v.atLeast("http.read_timeout", c.HTTP.ReadTimeout, time.Millisecond)
+	v.atLeast("http.drain_timeout", c.HTTP.DrainTimeout, 0)
+	v.between("gateway.max_batch", int64(c.Gateway.MaxBatch), 1, 100_000)
+	v.between("gateway.max_buffered", int64(c.Gateway.MaxBuffered), 1, 10_000_000)
+	v.atLeast("gateway.max_future", c.Gateway.MaxFuture, 0)
+	v.check(c.Gateway.Source != "", "gateway.source", c.Gateway.Source, "a name")
+	v.between("histories.length", int64(c.Histories.Length), 1, 100_000)
+	v.atLeast("histories.ttl", c.Histories.TTL, 0)
+	v.between("histories.popular", int64(c.Histories.Popular), 1, 1_000_000)
+	v.atLeast("histories.seen_ttl", c.Histories.SeenTTL, time.Second)
+
+	r := c.Recommender
+	v.check(r.Name != "" && !strings.ContainsAny(r.Name, "/ "), "recommender.name", r.Name, "a word without '/' or blanks")
+	v.oneOf("recommender.architecture", r.Architecture, Architectures...)
+	v.between("recommender.dim", int64(r.Dim), 2, 4096)
+	v.between("recommender.layers", int64(r.Layers), 1, 64)
+	v.between("recommender.heads", int64(r.Heads), 1, 64)
+	v.check(r.Heads > 0 && r.Dim%r.Heads == 0, "recommender.heads", r.Heads, fmt.Sprintf("a divisor of recommender.dim (%d)", r.Dim))
+	v.between("recommender.inner", int64(r.Inner), 1, 1<<16)
+	v.between("recommender.max_len", int64(r.MaxLen), 2, 4096)
+	v.check(r.Dropout >= 0 && r.Dropout < 1, "recommender.dropout", r.Dropout, "at least 0 and below 1")
+	v.check(r.LearningRate > 0 && r.LearningRate <= 1, "recommender.learning_rate", r.LearningRate, "above 0 and at most 1")
+	v.check(r.ClipNorm >= 0, "recommender.clip_norm", r.ClipNorm, "0 (off) or more")
+	v.check(r.Device == "cpu" || strings.HasPrefix(r.Device, "cuda:"), "recommender.device", r.Device, "cpu or cuda:N")
+	v.between("recommender.threads", int64(r.Threads), 1, 1024)
+
+	t := c.Trainer
+	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 100_000)
+	v.atLeast("trainer.linger", t.Linger, time.Millisecond)
+	v.check(t.ReplayRows >= 0 && t.ReplayRows <= 100, "trainer.replay_rows", t.ReplayRows, "0 to 100")
+	v.between("trainer.admit_after", int64(t.AdmitAfter), 1, 1000)
+	v.between("trainer.max_users", int64(t.MaxUsers), 1, 1<<31)
+	v.between("trainer.dedup_window", int64(t.DedupWindow), 1, 100_000_000)
+	v.atLeast("trainer.snapshot_each", t.SnapshotEach, time.Millisecond)
+	v.between("trainer.snapshot_steps", int64(t.SnapshotStep), 1, 1<<31)
+	v.between("trainer.checkpoint_steps", int64(t.CheckpointN), 1, 1<<31)
+	v.between("trainer.checkpoints", int64(t.Checkpoints), 2, 1000)
+	v.between("trainer.snapshots", int64(t.SnapshotKeep), 2, 1000)
+	v.between("trainer.max_bad_steps", int64(t.MaxBadSteps), 1, 1<<20)
+
+	v.between("evaluator.window", int64(c.Evaluator.Window), 1, 10_000_000)
+	v.between("evaluator.max_lead", c.Evaluator.MaxLead, 1, 1<<40)
+	v.atLeast("evaluator.max_wait", c.Evaluator.MaxWait, 0)
+
+	s := c.Serving
+	v.between("serving.max_n", int64(s.MaxN), 1, 10_000)
+	v.between("serving.default_n", int64(s.DefaultN), 1, int64(s.MaxN))
+	v.atLeast("serving.deadline", s.Deadline, time.Millisecond)
+	v.atLeast("serving.history_deadline", s.HistoryDeadline, time.Millisecond)
+	v.check(s.HistoryDeadline <= s.Deadline, "serving.history_deadline", s.HistoryDeadline, "at most serving.deadline")
+	v.between("serving.concurrency", int64(s.Concurrency), 0, 4096)
+	v.atLeast("serving.max_lag", s.MaxLag, 0)
+	v.check(s.ProbeTolerance > 0, "serving.probe_tolerance", s.ProbeTolerance, "above 0")
+	return errors.Join(v.errs...)
+}
+
+type validator struct{ errs []error }
+
+func (v *validator) check(ok bool, key string, got any, want string) {
+	if !ok {
+		v.errs = append(v.errs, fmt.Errorf("configuration: %s is %#v; it must be %s", key, got, want))
+	}
+}
+
+func (v *validator) between(key string, got, lo, hi int64) {
+	v.check(got >= lo && got <= hi, key, got, fmt.Sprintf("between %d and %d", lo, hi))
+}
+
+func (v *validator) atLeast(key string, got, lo time.Duration) {
+	v.check(got >= lo, key, got.String(), "at least "+lo.String())
+}
+
+func (v *validator) oneOf(key, got string, allowed ...string) {
+	v.check(slices.Contains(allowed, got), key, got, "one of "+strings.Join(allowed, ", "))
+}
+
+func (v *validator) address(key, got string) {
+	_, _, err := net.SplitHostPort(got)
+	v.check(err == nil, key, got, "host:port")
+}
+
+func (v *validator) tls(key string, t TLS) {
+	v.check((t.CertFile == "") == (t.KeyFile == ""), key+".cert_file", t.CertFile, "given together with "+key+".key_file")
+	v.check(t.Enabled || (t.CAFile == "" && t.CertFile == ""), key+".enabled", t.Enabled, "true when a certificate file is given")
+}
