@@ -127,7 +127,7 @@ type Recommender struct {
 type Trainer struct {
 	BatchEvents  int           `yaml:"batch_events" env:"BATCH_EVENTS"`   // of one micro-batch, at most
 	Linger       time.Duration `yaml:"linger" env:"LINGER"`               // a micro-batch waits this long to fill
-	ReplayRows   float64       `yaml:"replay_rows" env:"REPLAY_ROWS"`     // replayed older sequences per new one
+	Replay       float64       `yaml:"replay" env:"REPLAY"`               // older targets learnt again per new one
 	AdmitAfter   int           `yaml:"admit_after" env:"ADMIT_AFTER"`     // sightings before an item gets its own row
 	MaxUsers     int           `yaml:"max_users" env:"MAX_USERS"`         // histories held for training; the longest idle go first
 	DedupWindow  int           `yaml:"dedup_window" env:"DEDUP_WINDOW"`   // event ids remembered
@@ -188,7 +188,7 @@ func Default() Config {
 			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 2,
 		},
 		Trainer: Trainer{
-			BatchEvents: 256, Linger: 100 * time.Millisecond, ReplayRows: 0.25, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,
+			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,
 			SnapshotEach: 5 * time.Second, SnapshotStep: 50, CheckpointN: 200, Checkpoints: 3, SnapshotKeep: 4, MaxBadSteps: 10,
 		},
 		Evaluator: Evaluator{Window: 10_000, MaxLead: 5_000, MaxWait: 10 * time.Second},

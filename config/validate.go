@@ -73,7 +73,7 @@ func (c Config) Validate() error {
 	t := c.Trainer
 	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 100_000)
 	v.atLeast("trainer.linger", t.Linger, time.Millisecond)
-	v.check(t.ReplayRows >= 0 && t.ReplayRows <= 100, "trainer.replay_rows", t.ReplayRows, "0 to 100")
+	v.check(t.Replay >= 0 && t.Replay <= 1000, "trainer.replay", t.Replay, "0 to 1000")
 	v.between("trainer.admit_after", int64(t.AdmitAfter), 1, 1000)
 	v.between("trainer.max_users", int64(t.MaxUsers), 1, 1<<31)
 	v.between("trainer.dedup_window", int64(t.DedupWindow), 1, 100_000_000)

@@ -1,0 +1,49 @@
+# Everything a person does with this checkout. `make help` lists it.
+#
+# The build's environment (compiler wrapper, include paths, libraries) comes from
+# ops/setup/native.py and from nowhere else: Go's build cache keeps libtorch's C++
+# layer, which takes minutes to compile, only while those flags stay the same.
+
+SHELL   := /bin/bash
+NATIVE  := python3 ops/setup/native.py
+ENV     := eval "$$($(NATIVE) env)" &&
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.Version=$(VERSION)
+# Packages that do not link libtorch: the race detector runs on them.
+PURE     = $$(go list -f '{{if not .DepsErrors}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... | grep -v gotch | cut -d' ' -f1)
+
+.PHONY: help setup build demo test race test-integration lint vet generate-check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+setup: ## fetch libtorch and ONNX Runtime once per user (about 560 MB)
+	@$(NATIVE) setup
+
+build: setup ## build bin/seralm and bin/seralm-serve
+	@$(ENV) if [ ! -f "$$(go env GOCACHE)/.seralm-built" ]; then \
+	  echo "build: the first build compiles libtorch's Go layer, 2-3 minutes; later ones take seconds" >&2; fi
+	@$(ENV) go build -ldflags "$(LDFLAGS)" -o bin/seralm ./cmd/seralm
+	@$(ENV) unset CXX CGO_CFLAGS CGO_CXXFLAGS CGO_LDFLAGS && go build -ldflags "$(LDFLAGS)" -o bin/seralm-serve ./cmd/seralm-serve
+	@touch "$$(go env GOCACHE)/.seralm-built"
+
+demo: build ## a stream of real ratings, a model that learns it, recommendations; ARGS="--user 42"
+	@bin/seralm demo $(ARGS)
+
+test: setup ## every test that needs nothing but this checkout
+	@$(ENV) go test $(TESTFLAGS) ./...
+
+race: setup ## the same with the race detector, for what does not link libtorch
+	@$(ENV) go test -race $(TESTFLAGS) $(PURE)
+
+test-integration: setup ## the stream and view tests against a real Apache Kafka and a real Redis
+	@$(ENV) ops/integration/run.sh go test -count=1 $(TESTFLAGS) ./stream/... ./feature/... ./consumers/... ./producers/...
+
+vet: setup
+	@$(ENV) go vet ./...
+
+lint: setup ## golangci-lint, at the version in ops/setup/tools.txt
+	@$(ENV) ops/setup/lint.sh
+
+clean: ## remove what was built here (not the per-user cache)
+	@rm -rf bin build
