@@ -169,6 +169,9 @@ type Native struct {
 // -ldflags -X, so that a built binary finds the library that set-up fetched.
 var onnxRuntime string
 
+// Version of the program; the Makefile sets it with -ldflags -X.
+var Version = "unknown"
+
 // Default returns the configuration of a single machine with nothing installed:
 // embedded broker and views, SASRec, loopback HTTP.
 func Default() Config {
