@@ -63,13 +63,30 @@ func IsInvalid(err error) bool {
 	return errors.As(err, &invalid)
 }
 
-// NewRecord makes the record of one event: JSON body, CloudEvents headers, and
-// the event's time as the record's timestamp, which is what Merge orders by.
+// EventTime is when the record's event happened: the ce_time header, or else the
+// record's timestamp. Merge orders by it.
+func EventTime(rec *kgo.Record) time.Time {
+	for i := range rec.Headers {
+		if rec.Headers[i].Key == HeaderTime {
+			if t, err := time.Parse(time.RFC3339Nano, string(rec.Headers[i].Value)); err == nil {
+				return t
+			}
+			break
+		}
+	}
+	return rec.Timestamp
+}
+
+// NewRecord makes the record of one event: JSON body and CloudEvents headers.
 // body is an Interaction, Item, Impression or Step, whose own time is set to t;
 // nil deletes the item named by key. The error is an *InvalidError when the
 // event breaks a rule that its readers would dead-letter it for.
+//
+// The event's time is in ce_time and the body. The record's own timestamp stays
+// unset, so that the client fills in when it was written: brokers count retention
+// from there, and would otherwise delete a replayed data set of 1998 at once.
 func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kgo.Record, error) {
-	t = t.UTC().Truncate(time.Millisecond) // what a record's timestamp can hold
+	t = t.UTC().Truncate(time.Millisecond)
 	var kind string
 	var want string
 	switch b := body.(type) {
@@ -118,7 +135,7 @@ func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kg
 		return nil, err
 	}
 	rec := &kgo.Record{
-		Topic: topic, Key: []byte(key), Timestamp: t,
+		Topic: topic, Key: []byte(key),
 		Headers: []kgo.RecordHeader{
 			{Key: HeaderSpecVersion, Value: []byte(specVersion)},
 			{Key: HeaderType, Value: []byte(kind)},
@@ -227,8 +244,7 @@ func checkName(field, s string, required bool) error {
 	return nil
 }
 
-// A record's timestamp is milliseconds since 1970 and RFC 3339 ends with year
-// 9999; brokers refuse negative ones.
+// RFC 3339 ends with the year 9999, and a time before 1970 is a clock never set.
 func checkTime(field string, t time.Time) error {
 	if t.Before(time.UnixMilli(0)) || t.Year() > 9999 {
 		return &InvalidError{field, "it is not between the years 1970 and 9999"}
