@@ -158,6 +158,11 @@ type Serving struct {
 	MaxLag          time.Duration `yaml:"max_lag" env:"MAX_LAG"`                   // readyz fails when the model is older while events arrive; 0 = off
 	ProbeTolerance  float64       `yaml:"probe_tolerance" env:"PROBE_TOLERANCE"`   // |logits - trainer's| a snapshot may show
 	AllowRollback   bool          `yaml:"allow_rollback" env:"ALLOW_ROLLBACK"`     // accept a lower (epoch, step)
+	Catalogue       int           `yaml:"catalogue" env:"CATALOGUE"`               // items described in memory, at most; about 350 bytes each
+	// Unannounced lets items be recommended that no item event ever described. An
+	// item's deletion is forgotten when its topic's delete.retention.ms has passed:
+	// where every item is announced and some are deleted, turn this off.
+	Unannounced bool `yaml:"unannounced" env:"UNANNOUNCED"`
 }
 
 // Native says where the native libraries are.
@@ -197,7 +202,7 @@ func Default() Config {
 		Evaluator: Evaluator{Window: 10_000, MaxLead: 5_000, MaxWait: 10 * time.Second},
 		Serving: Serving{
 			DefaultN: 10, MaxN: 500, Deadline: 50 * time.Millisecond, HistoryDeadline: 20 * time.Millisecond,
-			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3,
+			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3, Catalogue: 1_000_000, Unannounced: true,
 		},
 		Native: Native{ONNXRuntime: onnxRuntime},
 	}

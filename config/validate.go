@@ -96,6 +96,7 @@ func (c Config) Validate() error {
 	v.check(s.HistoryDeadline <= s.Deadline, "serving.history_deadline", s.HistoryDeadline, "at most serving.deadline")
 	v.between("serving.concurrency", int64(s.Concurrency), 0, 4096)
 	v.atLeast("serving.max_lag", s.MaxLag, 0)
+	v.between("serving.catalogue", int64(s.Catalogue), 1, 1<<31)
 	v.check(s.ProbeTolerance > 0, "serving.probe_tolerance", s.ProbeTolerance, "above 0")
 	return errors.Join(v.errs...)
 }
