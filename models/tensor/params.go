@@ -1,0 +1,292 @@
+package tensor
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	lib "github.com/sugarme/gotch/libtch"
+)
+
+// Params are the trainable tensors of a model and their Adam state. They outlive
+// scopes: Free ends them. Everything here runs inside Thread.Do.
+type Params struct {
+	thread *Thread
+	byName map[string]*param
+	names  []string
+	step   int64
+}
+
+// param is one tensor. A table that grows has spare capacity: value, m and v are
+// then views of the first rows of their stores.
+type param struct {
+	shape       []int64
+	stores      [3]*Tensor // value, first and second moment
+	value, m, v *Tensor
+}
+
+// NewParams returns an empty set.
+func NewParams(s *Scope) *Params {
+	return &Params{thread: s.thread, byName: map[string]*param{}}
+}
+
+// Add makes a parameter of the values.
+func (p *Params) Add(s *Scope, name string, values []float32, shape ...int64) {
+	if _, ok := p.byName[name]; ok {
+		panic(fmt.Sprintf("BUG: parameter %q added twice", name))
+	}
+	q := &param{shape: shape}
+	p.byName[name] = q
+	p.names = append(p.names, name)
+	sort.Strings(p.names)
+	p.allocate(s, q, shape[0])
+	p.write(s, q.value, s.F32(values, shape...))
+}
+
+// allocate gives q stores of the given capacity of rows, keeping what it holds.
+func (p *Params) allocate(s *Scope, q *param, capacity int64) {
+	full := append([]int64{capacity}, q.shape[1:]...)
+	old := *q
+	for i, view := range []*Tensor{old.value, old.m, old.v} {
+		store := p.keep(s.Zeros(Float32, full...), s)
+		if view != nil {
+			p.write(s, s.Narrow(store, 0, 0, view.Shape()[0]), view)
+		}
+		q.stores[i] = store
+	}
+	p.views(s, q)
+	for i, view := range []*Tensor{old.value, old.m, old.v} {
+		p.drop(view)
+		p.drop(old.stores[i])
+	}
+}
+
+// views renews the tensors that the model computes with. The value is a leaf of
+// autograd that shares the store's memory.
+func (p *Params) views(s *Scope, q *param) {
+	view := func(store *Tensor) *Tensor { return p.keep(s.Detach(s.Narrow(store, 0, 0, q.shape[0])), s) }
+	q.value, q.m, q.v = view(q.stores[0]), view(q.stores[1]), view(q.stores[2])
+	var c lib.Ctensor
+	lib.AtgSetRequiresGrad(&c, q.value.c, 1)
+	s.own("set_requires_grad", c, q.value)
+}
+
+// keep takes a tensor out of its scope.
+func (p *Params) keep(t *Tensor, s *Scope) *Tensor {
+	for i := len(s.owned) - 1; i >= 0; i-- {
+		if s.owned[i] == t {
+			s.owned = append(s.owned[:i], s.owned[i+1:]...)
+			return t
+		}
+	}
+	panic("BUG: keeping a tensor of another scope")
+}
+
+func (p *Params) drop(t *Tensor) {
+	if t != nil {
+		lib.AtFree(t.c)
+		t.c = nil
+		p.thread.live.Add(-1)
+	}
+}
+
+func (p *Params) write(s *Scope, dst, src *Tensor) {
+	lib.AtCopy_(dst.c, src.c)
+	check("copy_", dst, src)
+}
+
+// Get returns the parameter to compute with. It is valid until Grow or Free.
+func (p *Params) Get(name string) *Tensor { return p.must(name).value }
+
+func (p *Params) must(name string) *param {
+	q, ok := p.byName[name]
+	if !ok {
+		panic(fmt.Sprintf("BUG: no parameter %q", name))
+	}
+	return q
+}
+
+// Names in alphabetical order.
+func (p *Params) Names() []string { return p.names }
+
+// Shape of a parameter.
+func (p *Params) Shape(name string) []int64 { return p.must(name).shape }
+
+// Grow appends rows to a table: capacity doubles when it is spent, so that a
+// vocabulary of n costs O(n) copies in all. Moments of new rows are zero.
+func (p *Params) Grow(s *Scope, name string, rows []float32) {
+	q := p.must(name)
+	width := int64(1)
+	for _, d := range q.shape[1:] {
+		width *= d
+	}
+	from, more := q.shape[0], int64(len(rows))/width
+	if more == 0 {
+		return
+	}
+	if capacity := q.stores[0].Shape()[0]; from+more > capacity {
+		p.allocate(s, q, max(2*capacity, from+more))
+	}
+	q.shape = append([]int64{from + more}, q.shape[1:]...)
+	for _, old := range []*Tensor{q.value, q.m, q.v} {
+		p.drop(old)
+	}
+	p.views(s, q)
+	p.write(s, s.Narrow(q.stores[0], 0, from, more), s.F32(rows, append([]int64{more}, q.shape[1:]...)...))
+}
+
+// Free ends the parameters.
+func (p *Params) Free() {
+	for _, q := range p.byName {
+		for _, t := range append([]*Tensor{q.value, q.m, q.v}, q.stores[:]...) {
+			p.drop(t)
+		}
+	}
+	p.byName, p.names = map[string]*param{}, nil
+}
+
+// Adam holds the optimiser's settings (Kingma and Ba, 2015; PyTorch's defaults
+// for the betas and eps). WeightDecay is decoupled (AdamW).
+type Adam struct {
+	LearningRate, WeightDecay float64
+	Beta1, Beta2, Eps         float64
+	ClipNorm                  float64 // of the global gradient; 0 = off
+}
+
+// DefaultAdam returns PyTorch's defaults at a learning rate.
+func DefaultAdam(rate float64) Adam {
+	return Adam{LearningRate: rate, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+}
+
+// Step makes one update from the gradients that Backward left, and clears them.
+// norm is the global gradient norm before clipping. If it is not finite no
+// parameter and no moment changes.
+func (p *Params) Step(s *Scope, o Adam) (norm float64) {
+	type pair struct {
+		q *param
+		g *Tensor
+	}
+	var pairs []pair
+	var squares []*Tensor
+	for _, name := range p.names {
+		q := p.byName[name]
+		if g := p.Gradient(s, name); g != nil {
+			pairs = append(pairs, pair{q, g})
+			squares = append(squares, s.View(s.Sum(s.Square(g)), 1))
+		}
+	}
+	if len(pairs) == 0 {
+		return 0
+	}
+	norm = math.Sqrt(s.Value(s.View(s.Sum(s.Cat(0, squares...)), 1)))
+	if !math.IsNaN(norm) && !math.IsInf(norm, 0) {
+		p.step++
+		scale := 1.0
+		if o.ClipNorm > 0 && norm > o.ClipNorm {
+			scale = o.ClipNorm / norm
+		}
+		for _, x := range pairs {
+			s.Sub(func(s *Scope) { p.update(s, x.q, x.g, o, scale) })
+		}
+	}
+	for _, x := range pairs {
+		var c lib.Ctensor
+		lib.AtgZero_(&c, x.g.c)
+		s.own("zero_", c, x.g)
+	}
+	return norm
+}
+
+func (p *Params) update(s *Scope, q *param, g *Tensor, o Adam, scale float64) {
+	if scale != 1 {
+		g = s.MulScalar(g, scale)
+	}
+	s.lerp(q.m, g, 1-o.Beta1)
+	s.lerp(q.v, s.Square(g), 1-o.Beta2)
+	t := float64(p.step)
+	correction1, correction2 := 1-math.Pow(o.Beta1, t), 1-math.Pow(o.Beta2, t)
+	denominator := s.AddScalar(s.MulScalar(s.Sqrt(q.v), 1/math.Sqrt(correction2)), o.Eps)
+	if o.WeightDecay != 0 {
+		s.add(q.value, s.MulScalar(q.value, -o.LearningRate*o.WeightDecay))
+	}
+	s.add(q.value, s.MulScalar(s.Div(q.m, denominator), -o.LearningRate/correction1))
+}
+
+// lerp moves x towards y in place: x += w (y - x).
+func (s *Scope) lerp(x, y *Tensor, w float64) {
+	var c lib.Ctensor
+	k := lib.AtsFloat(w)
+	lib.AtgLerp_(&c, x.c, y.c, k)
+	lib.AtsFree(k)
+	s.own("lerp_", c, x, y)
+}
+
+// add is x += y in place.
+func (s *Scope) add(x, y *Tensor) {
+	var c lib.Ctensor
+	lib.AtgAdd_(&c, x.c, y.c)
+	s.own("add_", c, x, y)
+}
+
+// Gradient of a parameter, nil if Backward has not reached it since the tensor
+// was made.
+func (p *Params) Gradient(s *Scope, name string) *Tensor {
+	var c lib.Ctensor
+	lib.AtgGrad(&c, p.must(name).value.c)
+	g := s.own("grad", c)
+	if !lib.AtDefined(g.c) {
+		return nil
+	}
+	return g
+}
+
+// ClearGradients forgets what Backward left.
+func (p *Params) ClearGradients(s *Scope) {
+	for _, name := range p.names {
+		if g := p.Gradient(s, name); g != nil {
+			var c lib.Ctensor
+			lib.AtgZero_(&c, g.c)
+			s.own("zero_", c, g)
+		}
+	}
+}
+
+// State of one parameter, row major.
+type State struct {
+	Shape       []int64
+	Value, M, V []float32
+}
+
+// Save copies everything out; step counts the updates made.
+func (p *Params) Save(s *Scope) (states map[string]State, step int64) {
+	states = map[string]State{}
+	for _, name := range p.names {
+		q := p.byName[name]
+		states[name] = State{Shape: q.shape, Value: s.Values(q.value), M: s.Values(q.m), V: s.Values(q.v)}
+	}
+	return states, p.step
+}
+
+// Values copies the parameters out without the optimiser's state.
+func (p *Params) Values(s *Scope) map[string]State {
+	states := map[string]State{}
+	for _, name := range p.names {
+		q := p.byName[name]
+		states[name] = State{Shape: q.shape, Value: s.Values(q.value)}
+	}
+	return states
+}
+
+// Load replaces everything. A state without moments gets zero ones.
+func (p *Params) Load(s *Scope, states map[string]State, step int64) {
+	p.Free()
+	for name, st := range states {
+		p.Add(s, name, st.Value, st.Shape...)
+		q := p.byName[name]
+		if st.M != nil {
+			p.write(s, q.m, s.F32(st.M, st.Shape...))
+			p.write(s, q.v, s.F32(st.V, st.Shape...))
+		}
+	}
+	p.step = step
+}
