@@ -1,0 +1,109 @@
+package online
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"seralm/models/seqrec"
+	"seralm/models/snapshot"
+)
+
+func newLearner(t *testing.T) *Learner {
+	t.Helper()
+	m, err := seqrec.NewSASRec(seqrec.Hyper{Dim: 8, Layers: 1, Heads: 2, Inner: 8, MaxLen: 6}, 2,
+		seqrec.Options{Seed: 3, LearningRate: 1e-2, Dropout: 0.2, ClipNorm: 1, Threads: 1})
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	// Small bounds, so that eviction, key turnover and admission all happen.
+	return NewLearner(NewSequencer(SequencerOptions{MaxLen: 6, MaxUsers: 15, DedupWindow: 50, AdmitAfter: 2, Replay: 1.5, Seed: 3}), m)
+}
+
+func batches(n int) [][]Event {
+	r := rand.New(rand.NewPCG(5, 5))
+	var out [][]Event
+	id := 0
+	for range n {
+		var b []Event
+		for range 1 + r.IntN(20) {
+			if r.IntN(10) > 0 { // else a repeated id
+				id++
+			}
+			b = append(b, Event{
+				Key: EventKey("t", fmt.Sprint(id)), User: fmt.Sprint("u", r.IntN(25)), Item: fmt.Sprint("i", r.IntN(40)),
+				Time: time.UnixMilli(int64(1e12) + int64(id)),
+			})
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// Batches straight equal k batches, save, restore elsewhere, the rest: the saved
+// bytes at the end are the same, for every k.
+func TestALearnerResumesToTheBit(t *testing.T) {
+	all := batches(20)
+	end := func(k int) (model, sequencer []byte) {
+		l := newLearner(t)
+		for i, b := range all {
+			if i == k {
+				m, s, err := l.Save()
+				require.NoError(t, err)
+				l = newLearner(t)
+				require.NoError(t, l.Restore(m, s))
+			}
+			_, err := l.Step(t.Context(), b)
+			require.NoError(t, err)
+		}
+		m, s, err := l.Save()
+		require.NoError(t, err)
+		return m, s
+	}
+	model, sequencer := end(-1)
+	for k := range all {
+		m, s := end(k)
+		require.Equal(t, model, m, "stopped before batch %d", k)
+		require.Equal(t, string(sequencer), string(s), "stopped before batch %d", k)
+	}
+}
+
+func TestASnapshotProbeIsTheModelsOwnAnswer(t *testing.T) {
+	l := newLearner(t)
+	for _, b := range batches(10) {
+		_, err := l.Step(t.Context(), b)
+		require.NoError(t, err)
+	}
+	s, err := l.Snapshot(t.Context(), 3)
+	require.NoError(t, err)
+	require.Len(t, s.Probe.Histories, 3)
+	manifest, payload, err := snapshot.Encode(s)
+	require.NoError(t, err)
+	back, err := snapshot.Decode(manifest, payload)
+	require.NoError(t, err)
+	scores, err := l.Model.Scores(t.Context(), back.Probe.Histories)
+	require.NoError(t, err)
+	for i, rows := range back.Probe.Rows {
+		require.NotEmpty(t, rows)
+		for k, r := range rows {
+			require.Equal(t, scores[i][r], back.Probe.Scores[i][k])
+		}
+	}
+}
+
+func TestARestoredStateMustFitTheSettings(t *testing.T) {
+	l := newLearner(t)
+	for _, b := range batches(10) {
+		_, err := l.Step(t.Context(), b)
+		require.NoError(t, err)
+	}
+	model, sequencer, err := l.Save()
+	require.NoError(t, err)
+	other := newLearner(t)
+	other.Sequencer = NewSequencer(SequencerOptions{MaxLen: 6, MaxUsers: 15, DedupWindow: 20, AdmitAfter: 2})
+	require.ErrorContains(t, other.Restore(model, sequencer), "trainer.dedup_window")
+	require.ErrorContains(t, newLearner(t).Restore(model, sequencer[:40]), "sequencer's state")
+	require.ErrorContains(t, newLearner(t).Restore(model[:40], sequencer), "model's state")
+}

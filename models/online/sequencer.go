@@ -1,0 +1,152 @@
+package online
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"seralm/models/seqrec"
+	"seralm/models/vocab"
+)
+
+// Event is one interaction as the learner sees it.
+type Event struct {
+	Key  uint64 // idempotency key, see EventKey
+	User string
+	Item string
+	Time time.Time
+}
+
+// Instance is one prediction problem of the stream: the user's items before the
+// event, and the item of the event (the paper's (x, y)).
+type Instance struct {
+	Event   int     // index into the events handed to Next
+	History []int32 // oldest first, at most MaxLen rows; empty for a user's first event
+	Target  int32   // vocab.Unknown when the item has no row yet
+}
+
+// Batch is what one micro-batch of events teaches.
+type Batch struct {
+	New        []seqrec.Sequence // the users' new positions, each user's in as few rows as MaxLen allows
+	Replay     []seqrec.Sequence // older sequences learnt again, against forgetting
+	Instances  []Instance        // one per new event, in stream order
+	Duplicates int               // events already seen
+}
+
+// SequencerOptions are the settings of a Sequencer; see config.Trainer.
+type SequencerOptions struct {
+	MaxLen      int     // L: items of context
+	MaxUsers    int     // histories held
+	DedupWindow int     // event keys remembered
+	AdmitAfter  int     // sightings before an item has a row
+	Replay      float64 // replayed targets per new target
+	Seed        uint64  // of the replay draw
+}
+
+// Sequencer holds what turns events into sequences: the vocabulary, the users'
+// histories and the window of event keys.
+type Sequencer struct {
+	opts      SequencerOptions
+	vocab     *vocab.Vocabulary
+	histories *histories
+	seen      *window
+}
+
+// NewSequencer returns an empty Sequencer.
+func NewSequencer(o SequencerOptions) *Sequencer {
+	return &Sequencer{
+		opts:  o,
+		vocab: vocab.New(o.AdmitAfter),
+		// One item more than the context: a replayed row has L inputs and L targets.
+		histories: newHistories(o.MaxLen+1, o.MaxUsers),
+		seen:      newWindow(o.DedupWindow),
+	}
+}
+
+// Vocabulary is the item vocabulary; it grows with Next.
+func (s *Sequencer) Vocabulary() *vocab.Vocabulary { return s.vocab }
+
+// Users is the number of histories held.
+func (s *Sequencer) Users() int { return len(s.histories.users) }
+
+// History returns the user's items, oldest first, at most MaxLen+1 rows.
+func (s *Sequencer) History(user string) []int32 { return s.histories.rows(user) }
+
+// Next takes a micro-batch of events in stream order and returns its sequences.
+// step numbers the micro-batch: with the seed it decides which older sequences
+// are replayed.
+func (s *Sequencer) Next(events []Event, step uint64) Batch {
+	var b Batch
+	rows := map[string][]int32{} // a user's history, then the new items
+	fresh := map[string]int{}    // where the new ones begin
+	var order []string           // users by first appearance
+	for i, e := range events {
+		if !s.seen.add(e.Key) {
+			b.Duplicates++
+			continue
+		}
+		items, ok := rows[e.User]
+		if !ok {
+			old := s.histories.rows(e.User)
+			items = append(make([]int32, 0, len(old)+8), old...)
+			fresh[e.User] = len(items)
+			order = append(order, e.User)
+		}
+		target := s.vocab.Observe(e.Item)
+		context := items[max(0, len(items)-s.opts.MaxLen):]
+		b.Instances = append(b.Instances, Instance{Event: i, History: context[:len(context):len(context)], Target: target})
+		rows[e.User] = append(items, target)
+	}
+	targets := 0
+	for _, user := range order {
+		for _, seq := range windows(rows[user], fresh[user], s.opts.MaxLen) {
+			b.New = append(b.New, seq)
+			targets += len(seq.Items) - max(seq.From, 1)
+		}
+	}
+	// Drawn before the new items are put: what is replayed is older than the batch.
+	b.Replay = s.replay(int(float64(targets)*s.opts.Replay), step)
+	for _, user := range order {
+		s.histories.put(user, rows[user])
+	}
+	return b
+}
+
+// windows cuts items into sequences of at most maxLen inputs that together make
+// every position from `from` new exactly once. As long as more is to come, a
+// window spends half its length on context; what fits into one window is not cut,
+// even if its first target then sees little.
+func windows(items []int32, from, maxLen int) []seqrec.Sequence {
+	var out []seqrec.Sequence
+	for at := from; at < len(items); {
+		end := min(len(items), max(at, 1)+max(1, maxLen/2))
+		if len(items)-max(at-1, 0) <= maxLen+1 {
+			end = len(items)
+		}
+		start := max(0, end-(maxLen+1))
+		out = append(out, seqrec.Sequence{Items: items[start:end:end], From: at - start})
+		at = end
+	}
+	return out
+}
+
+// replay draws sequences of users already known, uniformly with replacement,
+// until they hold the wanted number of targets. The draw depends on seed and step
+// alone.
+func (s *Sequencer) replay(targets int, step uint64) []seqrec.Sequence {
+	n := len(s.histories.users)
+	if targets <= 0 || n == 0 {
+		return nil
+	}
+	r := rand.New(rand.NewPCG(s.opts.Seed, step))
+	var out []seqrec.Sequence
+	// A table of one-item users has nothing to teach: bound the draws.
+	for draws := 0; targets > 0 && draws < 4*targets+64; draws++ {
+		rows := s.histories.users[r.IntN(n)].rows
+		if len(rows) < 2 {
+			continue
+		}
+		out = append(out, seqrec.Sequence{Items: append([]int32(nil), rows...), From: 1})
+		targets -= len(rows) - 1
+	}
+	return out
+}

@@ -1,0 +1,161 @@
+// Package prequential evaluates recommenders on a stream, test-then-train: each
+// event is ranked among all items by every arm as it is before it learns the
+// event, then the arms learn it (Gama et al., 2013; River's
+// progressive_val_score). It is the streaming counterpart of leave-one-out.
+//
+// All arms see the same events, in the same micro-batches, with the same
+// histories. The package does arithmetic only: where events come from, and where
+// the curve goes, is the caller's business.
+package prequential
+
+import (
+	"context"
+	"fmt"
+
+	"seralm/models/metrics"
+	"seralm/models/online"
+	"seralm/models/vocab"
+)
+
+// Arm is one recommender under evaluation.
+type Arm struct {
+	Name string
+	// Rank judges each instance; see ByScores.
+	Rank func(ctx context.Context, instances []online.Instance) ([]Judgement, error)
+	// Learn teaches the batch that was just ranked.
+	Learn func(ctx context.Context, batch online.Batch, rows int, step uint64) error
+}
+
+// Evaluation runs the protocol. It is used by one goroutine.
+type Evaluation struct {
+	sequencer *online.Sequencer
+	arms      []Arm
+	tallies   []*Tally
+	step      uint64
+	counts    Counts
+}
+
+// Counts says what became of the events.
+type Counts struct {
+	Events     int64 // seen, repeated ones included
+	Duplicates int64
+	First      int64 // of a user without a history: nothing to personalise on, not ranked
+	NewItems   int64 // the item was never seen before: a miss for every arm, without log p
+	Ranked     int64 // NewItems included
+}
+
+// New returns an evaluation of the arms; window is the length of the sliding
+// curve in events.
+func New(s *online.Sequencer, window int, arms ...Arm) *Evaluation {
+	e := &Evaluation{sequencer: s, arms: arms}
+	for range arms {
+		e.tallies = append(e.tallies, newTally(window))
+	}
+	return e
+}
+
+// Observe ranks the events, in stream order, and then teaches them. With rank
+// false it only teaches: that is how a restarted evaluator catches up.
+func (e *Evaluation) Observe(ctx context.Context, events []online.Event, rank bool) error {
+	e.step++
+	known := int32(e.sequencer.Vocabulary().Rows())
+	batch := e.sequencer.Next(events, e.step)
+	e.counts.Events += int64(len(events))
+	e.counts.Duplicates += int64(batch.Duplicates)
+	if rank {
+		if err := e.rank(ctx, batch, known); err != nil {
+			return err
+		}
+	}
+	for _, arm := range e.arms {
+		if err := arm.Learn(ctx, batch, e.sequencer.Vocabulary().Rows(), e.step); err != nil {
+			return fmt.Errorf("%s: step %d: %w", arm.Name, e.step, err)
+		}
+	}
+	return nil
+}
+
+func (e *Evaluation) rank(ctx context.Context, batch online.Batch, known int32) error {
+	var instances []online.Instance
+	for _, in := range batch.Instances {
+		if len(in.History) == 0 {
+			e.counts.First++
+			continue
+		}
+		if in.Target >= known || in.Target < vocab.FirstItem {
+			e.counts.NewItems++
+		}
+		instances = append(instances, in)
+	}
+	if len(instances) == 0 {
+		return nil
+	}
+	e.counts.Ranked += int64(len(instances))
+	for a, arm := range e.arms {
+		judgements, err := arm.Rank(ctx, instances)
+		if err != nil {
+			return fmt.Errorf("%s: ranking step %d: %w", arm.Name, e.step, err)
+		}
+		for _, j := range judgements {
+			if !j.Absent {
+				e.tallies[a].add(j)
+			}
+		}
+	}
+	return nil
+}
+
+// ByScores makes an Arm's Rank of a recommender's Scores, [B][R] for B histories.
+// A target beyond R is an item that the recommender has not met.
+func ByScores(scores func(ctx context.Context, histories [][]int32) ([][]float32, error)) func(context.Context, []online.Instance) ([]Judgement, error) {
+	return func(ctx context.Context, instances []online.Instance) ([]Judgement, error) {
+		histories := make([][]int32, len(instances))
+		for i, in := range instances {
+			histories[i] = in.History
+		}
+		all, err := scores(ctx, histories)
+		if err != nil {
+			return nil, err
+		}
+		judgements := make([]Judgement, len(instances))
+		for i, in := range instances {
+			judgements[i] = Judge(all[i], in.History, in.Target)
+		}
+		return judgements, nil
+	}
+}
+
+// Judgement is how one event was ranked.
+type Judgement struct {
+	Rank   float64 // 1 = best, ties count half; 0 = the item has no score: a miss
+	Masked float64 // the same with the items of the history left out
+	LogP   float64 // log p(y|x), nats; meaningless when Rank is 0
+	Absent bool    // the arm had no model for this event: it does not count
+}
+
+// Judge ranks target among all items by scores [R].
+func Judge(scores []float32, history []int32, target int32) Judgement {
+	if target < vocab.FirstItem || int(target) >= len(scores) {
+		return Judgement{}
+	}
+	return Judgement{
+		Rank:   metrics.Rank(scores, target, nil),
+		Masked: metrics.Rank(scores, target, history),
+		LogP:   metrics.LogSoftmaxAt(scores, target),
+	}
+}
+
+// Counts returns what became of the events so far.
+func (e *Evaluation) Counts() Counts { return e.counts }
+
+// Tallies returns each arm's results, in the order of the arms.
+func (e *Evaluation) Tallies() []*Tally { return e.tallies }
+
+// Arms returns the arms' names.
+func (e *Evaluation) Arms() []string {
+	names := make([]string, len(e.arms))
+	for i, a := range e.arms {
+		names[i] = a.Name
+	}
+	return names
+}

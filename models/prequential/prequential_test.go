@@ -1,0 +1,111 @@
+package prequential
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"seralm/models/online"
+)
+
+func sequencer() *online.Sequencer {
+	return online.NewSequencer(online.SequencerOptions{MaxLen: 4, MaxUsers: 10, DedupWindow: 100, AdmitAfter: 1})
+}
+
+func event(user, item string, n int) online.Event {
+	return online.Event{Key: online.EventKey("t", fmt.Sprint(n)), User: user, Item: item}
+}
+
+// spy scores every row by its number and notes when it was asked and taught.
+type spy struct {
+	log  []string
+	rows int
+}
+
+func (s *spy) arm() Arm {
+	return Arm{
+		Name: "spy",
+		Rank: ByScores(func(_ context.Context, histories [][]int32) ([][]float32, error) {
+			out := make([][]float32, len(histories))
+			for i, h := range histories {
+				s.log = append(s.log, fmt.Sprint("rank ", h))
+				out[i] = make([]float32, s.rows)
+				for r := range out[i] {
+					out[i][r] = float32(r)
+				}
+				if len(out[i]) > 1 {
+					out[i][0], out[i][1] = float32(math.Inf(-1)), float32(math.Inf(-1))
+				}
+			}
+			return out, nil
+		}),
+		Learn: func(_ context.Context, b online.Batch, rows int, _ uint64) error {
+			s.rows = rows
+			s.log = append(s.log, fmt.Sprint("learn ", len(b.Instances)))
+			return nil
+		},
+	}
+}
+
+func TestEveryEventIsRankedBeforeItIsLearnt(t *testing.T) {
+	s := &spy{}
+	e := New(sequencer(), 10, s.arm())
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 3), event("u", "a", 3)}, true))
+	require.Equal(t, []string{"rank [2]", "learn 2", "rank [2 3]", "learn 1"}, s.log)
+	require.Equal(t, Counts{Events: 4, Duplicates: 1, First: 1, NewItems: 1, Ranked: 2}, e.Counts())
+	// b was new: a miss. a has the lower of two scores: rank 2; masked, b is out of the way.
+	all := e.Tallies()[0].Since(Mark{})
+	require.InDelta(t, (0+1/math.Log2(3))/2, all.NDCG10, 1e-12)
+	require.InDelta(t, 0.5, all.MaskedNDCG10, 1e-12)
+	require.InDelta(t, -math.Log(1+math.E), all.LogP, 1e-6)
+}
+
+func TestCatchingUpTeachesWithoutRanking(t *testing.T) {
+	s := &spy{}
+	e := New(sequencer(), 10, s.arm())
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, false))
+	require.Equal(t, []string{"learn 2"}, s.log)
+	require.Zero(t, e.Counts().Ranked)
+}
+
+func TestAnAbsentJudgementDoesNotCount(t *testing.T) {
+	absent := Arm{
+		Name: "absent",
+		Rank: func(_ context.Context, in []online.Instance) ([]Judgement, error) {
+			out := make([]Judgement, len(in))
+			for i := range out {
+				out[i].Absent = true
+			}
+			return out, nil
+		},
+		Learn: func(context.Context, online.Batch, int, uint64) error { return nil },
+	}
+	e := New(sequencer(), 10, absent)
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))
+	require.Zero(t, e.Tallies()[0].Window().Events)
+}
+
+func TestTheWindowIsTheMeanOfTheNewest(t *testing.T) {
+	ta := newTally(3)
+	var mark Mark
+	for i, rank := range []float64{1, 0, 20, 2, 1} {
+		if i == 3 {
+			mark = ta.Mark()
+		}
+		ta.add(Judgement{Rank: rank, Masked: rank, LogP: -rank})
+	}
+	w := ta.Window()
+	require.EqualValues(t, 3, w.Events)
+	require.InDelta(t, 2./3, w.Hit10, 1e-12)
+	require.InDelta(t, (1/math.Log2(3)+1)/3, w.NDCG10, 1e-12)
+	require.InDelta(t, (1./20+.5+1)/3, w.MRR, 1e-12)
+	require.InDelta(t, -23./3, w.LogP, 1e-12)
+	since := ta.Since(mark)
+	require.EqualValues(t, 2, since.Events)
+	require.InDelta(t, (1/math.Log2(3)+1)/2, since.NDCG10, 1e-12)
+	require.InDelta(t, -24./4, ta.Since(Mark{}).LogP, 1e-12, "a miss has no log p")
+}
