@@ -1,0 +1,216 @@
+package onnx
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"seralm/models/seqrec"
+	"seralm/models/snapshot"
+	"seralm/models/vocab"
+)
+
+func TestMain(m *testing.M) {
+	if err := Init(os.Getenv("SERALM_ONNXRUNTIME")); err != nil {
+		println(err.Error())
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// trained returns a snapshot of a model whose weights are far from symmetric, and
+// the model.
+func trained(t testing.TB, h seqrec.Hyper, rows int) (*snapshot.Snapshot, *seqrec.SASRec) {
+	t.Helper()
+	m, err := seqrec.NewSASRec(h, rows, seqrec.Options{Seed: 1, Threads: 1})
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	state, err := m.State()
+	require.NoError(t, err)
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, w := range state {
+		for i := range w.Data {
+			w.Data[i] += float32(0.2 * r.NormFloat64())
+		}
+	}
+	require.NoError(t, m.Restore(state, rows))
+	s := &snapshot.Snapshot{Tensors: state}
+	s.Architecture = m.Architecture()
+	return s, m
+}
+
+var small = seqrec.Hyper{Dim: 16, Layers: 2, Heads: 2, Inner: 32, MaxLen: 12}
+
+func randomHistory(r *rand.Rand, n, rows int) []int32 {
+	h := make([]int32, n)
+	for i := range h {
+		h[i] = int32(vocab.Unknown + r.IntN(rows-vocab.Unknown))
+	}
+	return h
+}
+
+func top(scores []float32, n int) []int {
+	order := make([]int, len(scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		if scores[a] > scores[b] {
+			return -1
+		}
+		return 1
+	})
+	return order[:n]
+}
+
+// The graph against libtorch's model: 1,000 histories, one to three layers.
+func TestTheGraphScoresAsTheModelDoes(t *testing.T) {
+	const rows = 400
+	for layers := 1; layers <= 3; layers++ {
+		h := small
+		h.Layers = layers
+		snap, model := trained(t, h, rows)
+		s, err := NewScorer(snap)
+		require.NoError(t, err)
+		defer s.Close()
+		r := rand.New(rand.NewPCG(3, 4))
+		var histories [][]int32
+		for range 1000 / 3 {
+			histories = append(histories, randomHistory(r, 1+r.IntN(20), rows))
+		}
+		want, err := model.Scores(context.Background(), histories)
+		require.NoError(t, err)
+		got := make([]float32, rows)
+		for i, history := range histories {
+			require.NoError(t, s.Score(history, got))
+			for row := vocab.FirstItem; row < rows; row++ {
+				require.InDelta(t, want[i][row], got[row], 1e-4)
+			}
+			require.True(t, math.IsInf(float64(got[0]), -1) && math.IsInf(float64(got[1]), -1))
+			require.Equal(t, top(want[i], 10), top(got, 10))
+		}
+	}
+}
+
+func TestTheProbeTellsAModelThatIsNotTheTrainers(t *testing.T) {
+	snap, model := trained(t, small, 50)
+	snap.Probe.Histories = [][]int32{{2, 3, 4}, {5}}
+	scores, err := model.Scores(t.Context(), snap.Probe.Histories)
+	require.NoError(t, err)
+	for _, s := range scores {
+		snap.Probe.Rows = append(snap.Probe.Rows, []int32{2, 17, 49})
+		snap.Probe.Scores = append(snap.Probe.Scores, []float32{s[2], s[17], s[49]})
+	}
+	s, err := NewScorer(snap)
+	require.NoError(t, err)
+	defer s.Close()
+	worst, err := s.Verify(1e-4)
+	require.NoError(t, err)
+	require.Less(t, worst, 1e-4)
+	snap.Probe.Scores[1][2] += 0.01
+	_, err = s.Verify(1e-4)
+	require.ErrorContains(t, err, "differ")
+}
+
+func TestASnapshotThatDoesNotFitIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(*snapshot.Snapshot)
+		want   string
+	}{
+		"a missing tensor": {func(s *snapshot.Snapshot) { delete(s.Tensors, "LayerNorm.bias") }, "lacks tensor LayerNorm.bias"},
+		"a wrong shape":    {func(s *snapshot.Snapshot) { s.Architecture.Inner = 7 }, "dense_1.weight is [32 16]"},
+		"no table":         {func(s *snapshot.Snapshot) { delete(s.Tensors, "item_embedding.weight") }, "item table"},
+		"unknown":          {func(s *snapshot.Snapshot) { s.Architecture.Name = "gru" }, `"gru"`},
+		"heads":            {func(s *snapshot.Snapshot) { s.Architecture.Heads = 3 }, "impossible sizes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			snap, _ := trained(t, small, 20)
+			c.damage(snap)
+			_, err := NewScorer(snap)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestBadHistoriesAreErrors(t *testing.T) {
+	snap, _ := trained(t, small, 20)
+	s, err := NewScorer(snap)
+	require.NoError(t, err)
+	out := make([]float32, 20)
+	require.ErrorContains(t, s.Score(nil, out), "empty")
+	require.ErrorContains(t, s.Score([]int32{20}, out), "row 20")
+	require.ErrorContains(t, s.Score([]int32{-1}, out), "row -1")
+	require.ErrorContains(t, s.Score([]int32{2}, out[:3]), "room for 3")
+	s.Close()
+	s.Close()
+	require.ErrorIs(t, s.Score([]int32{2}, out), ErrClosed)
+	require.ErrorContains(t, Init("/elsewhere/libonnxruntime.so"), "cannot load it from")
+}
+
+// Sessions come and go under load: no failure but ErrClosed, no growth.
+func TestScorersComeAndGoWithCallsInFlight(t *testing.T) {
+	snap, _ := trained(t, small, 50)
+	cycle := func(n int) {
+		for range n {
+			s, err := NewScorer(snap)
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			for g := range 3 {
+				wg.Go(func() {
+					out := make([]float32, 50)
+					for i := range 6 {
+						if err := s.Score([]int32{2, int32(3 + g), int32(3 + i)}, out); err != nil && !errors.Is(err, ErrClosed) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			s.Close()
+			wg.Wait()
+		}
+	}
+	cycle(100)
+	before := residentKB(t)
+	cycle(500)
+	require.Less(t, residentKB(t)-before, 16<<10, "resident memory grew over 500 sessions, kB")
+}
+
+func residentKB(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.Atoi(strings.Fields(v)[0])
+			require.NoError(t, err)
+			return n
+		}
+	}
+	t.Fatal("no VmRSS in /proc/self/status")
+	return 0
+}
+
+// ML-1M's size: 3,708 rows, d 64, 50 items of history, two layers.
+func BenchmarkScore(b *testing.B) {
+	snap, _ := trained(b, seqrec.Hyper{Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}, 3708)
+	s, err := NewScorer(snap)
+	require.NoError(b, err)
+	defer s.Close()
+	history := randomHistory(rand.New(rand.NewPCG(5, 6)), 50, 3708)
+	out := make([]float32, 3708)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Score(history, out); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
