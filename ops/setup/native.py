@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Fetch SeRALM's native parts (libtorch, ONNX Runtime) and tell the build where they are.
+"""Fetch SeRALM's native parts (libtorch, ONNX Runtime, model weights) and tell the build where they are.
 
     native.py check            name what is missing on this machine, exit 1 if anything is
-    native.py setup [PART...]  fetch what is not there yet (default: every part)
+    native.py setup [PART...]  fetch what is not there yet (default: what a build needs;
+                                the weights smollm2 and minilm are fetched by name)
     native.py env              print the variables a build needs, as `export NAME='value'` lines
     native.py make             the same as Makefile assignments
 
@@ -197,6 +198,9 @@ def variables():
         "CGO_CXXFLAGS": f"-include {g}/compat.h -I{t}/include -I{t}/include/torch/csrc/api/include -D_GLIBCXX_USE_CXX11_ABI=1",
         "CGO_LDFLAGS": f"-L{g} -L{t}/lib -Wl,-rpath,{t}/lib",
         "SERALM_ONNXRUNTIME": f"{part_dir('onnxruntime')}/lib/libonnxruntime.so.{LOCK['onnxruntime']['version']}",
+        # Weights: where they are once `setup smollm2 minilm` has fetched them.
+        "SERALM_SMOLLM2": f"{part_dir('smollm2')}/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "SERALM_MINILM": str(part_dir("minilm")),
     }
 
 
@@ -225,7 +229,7 @@ def main():
             print(f"missing: {b}")
         sys.exit(1 if check() else 0)
     elif cmd == "setup":
-        setup(rest or list(LOCK))
+        setup(rest or [p for p in LOCK if LOCK[p]["default"]])
     elif cmd == "env":
         for k, v in variables().items():
             print(f"export {k}='{v}'")
