@@ -1,0 +1,28 @@
+package recommender
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	step, loss, lag      prometheus.Gauge
+	events, duplicates   prometheus.Counter
+	badSteps, snapshots  prometheus.Counter
+	stepTime, checkpoint prometheus.Histogram
+	snapshotBytes        prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		step:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_step", Help: "Micro-batches learnt since the model began."}),
+		loss:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_loss", Help: "Mean -log p per target of the last step, nats, before its update."}),
+		lag:           prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_lag_records", Help: "Interactions in the log that are not learnt yet."}),
+		events:        prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_events_total", Help: "Interactions learnt."}),
+		duplicates:    prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_duplicates_total", Help: "Interactions met again within the event-id window."}),
+		badSteps:      prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_bad_steps_total", Help: "Steps whose update was not finite and was skipped."}),
+		snapshots:     prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_snapshots_total", Help: "Snapshots published."}),
+		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_snapshot_bytes", Help: "Size of the last published snapshot."}),
+		stepTime:      prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seralm_trainer_step_seconds", Help: "Time of one step, its transaction included.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}),
+		checkpoint:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seralm_trainer_checkpoint_seconds", Help: "Time to write a checkpoint durably.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}),
+	}
+	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.stepTime, m.checkpoint)
+	return m
+}

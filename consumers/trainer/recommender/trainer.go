@@ -1,0 +1,383 @@
+package recommender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"seralm/config"
+	"seralm/models/online"
+	"seralm/models/seqrec"
+	"seralm/stream"
+)
+
+// Model is a recommender whose whole state can be saved and restored bit by bit,
+// and described to those who serve it.
+type Model interface {
+	seqrec.Recommender
+	seqrec.Checkpointed
+}
+
+// Options are what a Trainer works with beside the configuration.
+type Options struct {
+	Model    Model
+	Registry prometheus.Registerer
+	Logger   *slog.Logger
+	// AfterStep, when set, is called after each committed step; true ends Run,
+	// with a checkpoint and a snapshot, as a cancelled context does.
+	AfterStep func(Progress) bool
+}
+
+// Progress is how far a trainer is.
+type Progress struct {
+	Epoch, Step, Events int64
+	Loss                seqrec.Loss
+	Replayed            bool // learnt again from the journal after a restart
+}
+
+// Trainer is the consumer. It is used by one goroutine, in Run.
+type Trainer struct {
+	cfg     config.Config
+	names   stream.Names
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+
+	learner     *online.Learner
+	checkpoints string // folder
+	epoch       int64
+	next        map[int32]int64 // interactions: offset after the last learnt record
+	journalNext int64
+
+	txn     *stream.Txn
+	slots   *stream.Slots
+	merge   *stream.Merge
+	letters *stream.DeadLetters
+
+	// torn: the state in memory is not one the log knows, so it must not be saved.
+	// A restart goes back to the checkpoint and the journal, which agree.
+	torn      bool
+	dirty     int                             // steps since the last snapshot
+	published time.Time                       // of the last snapshot
+	learnt    atomic.Pointer[map[int32]int64] // next, for the lag watcher
+}
+
+// New returns a trainer that has done nothing yet.
+func New(cfg config.Config, o Options) *Trainer {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	t := cfg.Trainer
+	sequencer := online.NewSequencer(online.SequencerOptions{
+		MaxLen: cfg.Recommender.MaxLen, MaxUsers: t.MaxUsers, DedupWindow: t.DedupWindow,
+		AdmitAfter: t.AdmitAfter, Replay: t.Replay, Seed: cfg.Recommender.Seed,
+	})
+	return &Trainer{
+		cfg: cfg, names: stream.NamesOf(cfg.Kafka.TopicPrefix), opts: o,
+		log:         o.Logger.With("role", "trainer", "model", cfg.Recommender.Name),
+		metrics:     newMetrics(o.Registry),
+		learner:     online.NewLearner(sequencer, o.Model),
+		checkpoints: filepath.Join(cfg.DataDir, "checkpoints", cfg.Recommender.Name),
+		next:        map[int32]int64{},
+	}
+}
+
+// Group is the consumer group whose offsets show how far the trainer is; nobody
+// joins it.
+func Group(model string) string { return "trainer-" + model }
+
+// Run restores, catches up with the journal and learns until ctx ends, AfterStep
+// says so, or something is wrong that a person or a restart must mend:
+// stream.ErrFenced (a newer trainer took over: stay down), *stream.LostError (the
+// log lost what was not learnt), or a transaction that failed. A cancelled context
+// is a clean end: nil, with a checkpoint written.
+func (t *Trainer) Run(ctx context.Context) error {
+	if err := t.restore(); err != nil {
+		return err
+	}
+	txn, err := stream.NewTxn(ctx, t.cfg.Kafka, t.names.Steps()+"/"+t.cfg.Recommender.Name)
+	if err != nil {
+		return fmt.Errorf("becoming the writer of model %s: %w", t.cfg.Recommender.Name, err)
+	}
+	t.txn = txn
+	defer txn.Close()
+
+	j, err := readJournal(ctx, t.cfg.Kafka, t.cfg.Recommender.Name, t.journalNext, int64(t.learner.StepNumber()))
+	if err != nil {
+		return err
+	}
+	t.epoch = max(t.epoch, j.epoch) + 1
+	t.journalNext = j.next
+	if err := t.observeSlots(ctx); err != nil {
+		return err
+	}
+
+	t.merge, err = stream.NewMerge(ctx, t.cfg.Kafka, t.names.Interactions(), t.next)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", t.names.Interactions(), err)
+	}
+	defer t.merge.Close()
+
+	opts, err := stream.ClientOptions(t.cfg.Kafka)
+	if err != nil {
+		return err
+	}
+	side, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("connecting the dead letters: %w", err)
+	}
+	defer side.Close()
+	t.letters = stream.NewDeadLetters(side, t.names, "trainer", t.opts.Registry)
+
+	lagCtx, stopLag := context.WithCancel(ctx)
+	lagDone := make(chan struct{})
+	go func() {
+		defer close(lagDone)
+		t.watchLag(lagCtx, kadm.NewClient(side))
+	}()
+	defer func() { stopLag(); <-lagDone }()
+
+	t.log.Info("trainer started", "epoch", t.epoch, "step", t.learner.StepNumber(), "steps_to_replay", len(j.steps))
+	stop := false
+	for _, s := range j.steps {
+		if stop, err = t.replay(ctx, s); err != nil || stop {
+			break
+		}
+	}
+	for err == nil && !stop && ctx.Err() == nil {
+		stop, err = t.step(ctx)
+	}
+	if err != nil && (t.torn || ctx.Err() == nil) {
+		return err
+	}
+	return t.finish()
+}
+
+// replay learns a journalled step again.
+func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err error) {
+	records, err := t.merge.Ranges(ctx, s.Ranges, s.Order)
+	if err != nil {
+		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
+	}
+	// What was poison then is poison now: it went to the dead letters already.
+	events, _ := decode(records)
+	r, err := t.learn(ctx, events)
+	if err != nil {
+		return false, err
+	}
+	t.advance()
+	return t.after(r, true)
+}
+
+// step forms, learns and commits one micro-batch, or publishes what waits when
+// no events come.
+func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
+	records, err := t.batch(ctx)
+	if err != nil || ctx.Err() != nil {
+		return false, err
+	}
+	if len(records) == 0 { // idle, and a snapshot is due
+		return false, t.commit(ctx, nil)
+	}
+	began := time.Now()
+	events, poison := decode(records)
+	for _, p := range poison {
+		if err := t.letters.Put(ctx, p.record, "invalid interaction", p.err); err != nil {
+			return false, err
+		}
+	}
+	r, err := t.learn(ctx, events)
+	if err != nil {
+		return false, err
+	}
+	ranges, order := t.merge.Taken()
+	t.advance()
+	err = t.commit(ctx, &stream.Step{
+		Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step),
+		Ranges: ranges, Order: order, Events: len(records), Loss: r.Loss.NLL,
+	})
+	if err != nil {
+		return false, err
+	}
+	t.metrics.stepTime.Observe(time.Since(began).Seconds())
+	return t.after(r, false)
+}
+
+// batch waits for the next micro-batch, but not longer than the next snapshot may
+// wait: an empty batch means that one is due.
+func (t *Trainer) batch(ctx context.Context) ([]*kgo.Record, error) {
+	wait := ctx
+	if t.dirty > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithDeadline(ctx, t.published.Add(t.cfg.Trainer.SnapshotEach))
+		defer cancel()
+	}
+	records, err := t.merge.Batch(wait, t.cfg.Trainer.BatchEvents, t.cfg.Trainer.Linger)
+	if err != nil && wait.Err() != nil {
+		return nil, nil
+	}
+	return records, err
+}
+
+func (t *Trainer) learn(ctx context.Context, events []online.Event) (online.Result, error) {
+	// A step that has begun is finished: half of one is no state to save.
+	r, err := t.learner.Step(context.WithoutCancel(ctx), events)
+	if err != nil {
+		t.torn = true
+		return r, err
+	}
+	t.metrics.step.Set(float64(r.Step))
+	t.metrics.events.Add(float64(r.Events))
+	t.metrics.duplicates.Add(float64(r.Duplicates))
+	if r.Numeric == nil {
+		t.metrics.loss.Set(r.Loss.NLL)
+		return r, nil
+	}
+	t.metrics.badSteps.Inc()
+	t.log.Warn("step skipped: its update is not finite", "step", r.Step, "in_a_row", r.BadSteps, "error", r.Numeric)
+	if r.BadSteps%t.cfg.Trainer.MaxBadSteps == 0 {
+		// Replaying the journal meets the same bad steps and comes by here again,
+		// so going back is part of the deterministic course of the model.
+		if err := t.revert(); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// advance notes that what the merge returned last is learnt.
+func (t *Trainer) advance() {
+	t.next = t.merge.Offsets()
+	t.dirty++
+	next := t.next
+	t.learnt.Store(&next)
+}
+
+// commit writes, in one transaction: the journal record of the step (none when
+// idle), the group's offsets, and a snapshot when one is due.
+func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
+	now := time.Now()
+	// A commit is not cut short by a shutdown: it would throw the step away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+
+	var records []*kgo.Record
+	if s != nil {
+		rec, err := stream.NewRecord(t.names.Steps(), s.Model, fmt.Sprintf("%d-%d", s.Epoch, s.Step), "seralm/trainer", now, *s)
+		if err != nil {
+			return fmt.Errorf("journalling step %d: %w", s.Step, err)
+		}
+		rec.Partition = journalPartition
+		records = append(records, rec)
+	}
+	due := s == nil || t.published.IsZero() || t.dirty >= t.cfg.Trainer.SnapshotStep || now.Sub(t.published) >= t.cfg.Trainer.SnapshotEach
+	if due {
+		chunks, size, err := t.snapshot(ctx, now)
+		if err != nil {
+			return err
+		}
+		records = append(records, chunks...)
+		t.metrics.snapshotBytes.Set(float64(size))
+	}
+	err := t.txn.Begin()
+	if err == nil {
+		err = t.txn.Produce(ctx, records...)
+	}
+	if err == nil {
+		err = t.txn.CommitOffsets(ctx, Group(t.cfg.Recommender.Name), t.names.Interactions(), t.next)
+	}
+	if err == nil {
+		err = t.txn.Commit(ctx)
+	}
+	if err != nil {
+		t.torn = true
+		return fmt.Errorf("committing step %d: %w", t.learner.StepNumber(), err)
+	}
+	if s != nil {
+		t.journalNext = records[0].Offset + 1
+	}
+	if due {
+		t.dirty, t.published = 0, now
+		t.metrics.snapshots.Inc()
+	}
+	return nil
+}
+
+// after is what follows a learnt step, replayed or not.
+func (t *Trainer) after(r online.Result, replayed bool) (stop bool, err error) {
+	// At fixed steps, so that replaying passes the same checkpoints.
+	if r.Step%uint64(t.cfg.Trainer.CheckpointN) == 0 {
+		if err := t.checkpoint(); err != nil {
+			return false, err
+		}
+	}
+	if t.opts.AfterStep == nil {
+		return false, nil
+	}
+	return t.opts.AfterStep(Progress{Epoch: t.epoch, Step: int64(r.Step), Events: t.learner.Events(), Loss: r.Loss, Replayed: replayed}), nil
+}
+
+// finish ends a run in good order.
+func (t *Trainer) finish() error {
+	var errs []error
+	if t.dirty > 0 {
+		errs = append(errs, t.commit(context.Background(), nil))
+	}
+	if t.learner.StepNumber() > 0 {
+		errs = append(errs, t.checkpoint())
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Trainer) watchLag(ctx context.Context, admin *kadm.Client) {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ends, err := admin.ListCommittedOffsets(ctx, t.names.Interactions())
+		if err != nil || ends.Error() != nil {
+			continue // the gauge keeps its last value; the consumer itself reports a lost broker
+		}
+		learnt := t.learnt.Load()
+		var lag int64
+		ends.Each(func(o kadm.ListedOffset) {
+			var at int64
+			if learnt != nil {
+				at = (*learnt)[o.Partition]
+			}
+			lag += max(0, o.Offset-at)
+		})
+		t.metrics.lag.Set(float64(lag))
+	}
+}
+
+type poisoned struct {
+	record *kgo.Record
+	err    error
+}
+
+func decode(records []*kgo.Record) (events []online.Event, poison []poisoned) {
+	for _, rec := range records {
+		ev, err := stream.DecodeInteraction(rec)
+		if err != nil {
+			poison = append(poison, poisoned{rec, err})
+			continue
+		}
+		events = append(events, online.Event{
+			Key: online.EventKey(ev.Source, ev.ID), User: ev.Body.User, Item: ev.Body.Item, Time: ev.Time,
+		})
+	}
+	return events, poison
+}
