@@ -34,6 +34,11 @@ type Broker struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
 	once sync.Once
+
+	// mu is held by a compaction and by the begin of Close, so that neither meets
+	// the other halfway.
+	mu     sync.Mutex
+	closed bool
 }
 
 // retentionEach is how often retention is applied and compaction considered.
@@ -70,6 +75,9 @@ func (b *Broker) Close() {
 	b.once.Do(func() {
 		close(b.stop)
 		b.wg.Wait()
+		b.mu.Lock()
+		b.closed = true
+		b.mu.Unlock()
 		b.cluster.Close()
 		os.Remove(b.path(runningFile))
 		b.release()

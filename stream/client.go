@@ -47,6 +47,7 @@ func ClientOptions(cfg config.Kafka) ([]kgo.Opt, error) {
 		kgo.ClientID("seralm"),
 		kgo.WithLogger(clientLog{}),
 		kgo.DialTimeout(5 * time.Second),
+		kgo.DisableClientMetrics(), // nobody reads KIP-714 metrics of ours; ours are Prometheus's
 		// A leader that moved is looked up again after this long; the default of
 		// 5 s is a visible gap in a stream that promises milliseconds.
 		kgo.MetadataMinAge(500 * time.Millisecond),

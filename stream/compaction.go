@@ -81,6 +81,11 @@ func (b *Broker) compact() <-chan struct{} {
 }
 
 func (b *Broker) compactSafely() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
 	topics, err := compacted(b.dir)
 	if err != nil {
 		return err

@@ -82,10 +82,14 @@ func (m *Merge) Batch(ctx context.Context, most int, linger time.Duration) ([]*k
 		return nil, m.failed
 	}
 	if err := m.gather(ctx, most, linger); err != nil {
-		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-			m.failed = err
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil, err
 		}
-		return nil, err
+		m.failed = err
+		if len(m.pending) == 0 {
+			return nil, err
+		}
+		// What was read before the failure is sound; the next call tells of it.
 	}
 	n := min(most, len(m.pending))
 	batch := m.pending[:n:n]
@@ -296,7 +300,7 @@ func (m *Merge) pop(l *lane) *kgo.Record {
 		l.queue = l.queue[1:]
 	}
 	l.bytes -= size(rec)
-	if l.paused && l.bytes < m.limit/2 {
+	if l.paused && l.bytes <= m.limit/2 {
 		l.paused = false
 		m.r.cl.ResumeFetchPartitions(map[string][]int32{m.r.topic: {l.partition}})
 	}

@@ -1,0 +1,5 @@
+package stream
+
+const brokerChildEnv = "SERALM_TEST_BROKER_CHILD"
+
+func brokerChild(dir string) {}
