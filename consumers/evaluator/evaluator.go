@@ -66,25 +66,10 @@ func New(cfg config.Config, reg prometheus.Registerer, logger *slog.Logger) *Eva
 	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
 	e.eval = prequential.New(e.items, cfg.Evaluator.Window,
 		prequential.Arm{Name: cfg.Recommender.Architecture, Rank: e.rankServed, Learn: func(context.Context, online.Batch, int, uint64) error { return nil }},
-		learning("popularity", popularity),
-		learning("transitions", transitions),
+		prequential.Learning("popularity", popularity, false),
+		prequential.Learning("transitions", transitions, false),
 	)
 	return e
-}
-
-// learning is an arm that learns the new positions of each batch.
-func learning(name string, r seqrec.Recommender) prequential.Arm {
-	return prequential.Arm{
-		Name: name,
-		Rank: prequential.ByScores(r.Scores),
-		Learn: func(ctx context.Context, b online.Batch, rows int, step uint64) error {
-			if err := r.Resize(rows); err != nil {
-				return err
-			}
-			_, err := r.Learn(ctx, b.New, step)
-			return err
-		},
-	}
 }
 
 func (e *Evaluator) rankServed(_ context.Context, instances []online.Instance) ([]prequential.Judgement, error) {

@@ -14,6 +14,7 @@ import (
 
 	"seralm/models/metrics"
 	"seralm/models/online"
+	"seralm/models/seqrec"
 	"seralm/models/vocab"
 )
 
@@ -103,6 +104,29 @@ func (e *Evaluation) rank(ctx context.Context, batch online.Batch, known int32) 
 		}
 	}
 	return nil
+}
+
+// Learning is an arm that learns as it goes. Only a recommender that forgets needs
+// to be taught the replayed sequences too.
+func Learning(name string, r seqrec.Recommender, replay bool) Arm {
+	return Arm{
+		Name: name,
+		Rank: ByScores(r.Scores),
+		Learn: func(ctx context.Context, b online.Batch, rows int, step uint64) error {
+			if err := r.Resize(rows); err != nil {
+				return err
+			}
+			sequences := b.New
+			if replay {
+				sequences = append(sequences[:len(sequences):len(sequences)], b.Replay...)
+			}
+			if len(sequences) == 0 {
+				return nil
+			}
+			_, err := r.Learn(ctx, sequences, step)
+			return err
+		},
+	}
 }
 
 // ByScores makes an Arm's Rank of a recommender's Scores, [B][R] for B histories.
