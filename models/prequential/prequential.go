@@ -11,6 +11,7 @@ package prequential
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"seralm/models/metrics"
 	"seralm/models/online"
@@ -21,7 +22,7 @@ import (
 // Arm is one recommender under evaluation.
 type Arm struct {
 	Name string
-	// Rank judges each instance; see ByScores.
+	// Rank judges each instance.
 	Rank func(ctx context.Context, instances []online.Instance) ([]Judgement, error)
 	// Learn teaches the batch that was just ranked.
 	Learn func(ctx context.Context, batch online.Batch, rows int, step uint64) error
@@ -109,13 +110,15 @@ func (e *Evaluation) rank(ctx context.Context, batch online.Batch, known int32) 
 // Learning is an arm that learns as it goes. Only a recommender that forgets needs
 // to be taught the replayed sequences too.
 func Learning(name string, r seqrec.Recommender, replay bool) Arm {
+	known := vocab.FirstItem
 	return Arm{
 		Name: name,
-		Rank: ByScores(r.Scores),
+		Rank: byScores(r.Scores, &known),
 		Learn: func(ctx context.Context, b online.Batch, rows int, step uint64) error {
 			if err := r.Resize(rows); err != nil {
 				return err
 			}
+			known = rows
 			sequences := b.New
 			if replay {
 				sequences = append(sequences[:len(sequences):len(sequences)], b.Replay...)
@@ -129,13 +132,22 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 	}
 }
 
-// ByScores makes an Arm's Rank of a recommender's Scores, [B][R] for B histories.
-// A target beyond R is an item that the recommender has not met.
-func ByScores(scores func(ctx context.Context, histories [][]int32) ([][]float32, error)) func(context.Context, []online.Instance) ([]Judgement, error) {
+// byScores makes an Arm's Rank of a recommender's Scores, [B][R] for B histories.
+// Items that came with this very batch are unknown to it: in a history they are
+// the unknown item, as a target a miss.
+func byScores(scores func(ctx context.Context, histories [][]int32) ([][]float32, error), known *int) func(context.Context, []online.Instance) ([]Judgement, error) {
 	return func(ctx context.Context, instances []online.Instance) ([]Judgement, error) {
 		histories := make([][]int32, len(instances))
 		for i, in := range instances {
 			histories[i] = in.History
+			for k, row := range in.History {
+				if int(row) >= *known {
+					if &histories[i][0] == &in.History[0] {
+						histories[i] = slices.Clone(in.History)
+					}
+					histories[i][k] = vocab.Unknown
+				}
+			}
 		}
 		all, err := scores(ctx, histories)
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"seralm/models/online"
+	"seralm/models/seqrec"
+	"seralm/models/vocab"
 )
 
 func sequencer() *online.Sequencer {
@@ -19,43 +21,46 @@ func event(user, item string, n int) online.Event {
 	return online.Event{Key: online.EventKey("t", fmt.Sprint(n)), User: user, Item: item}
 }
 
-// spy scores every row by its number and notes when it was asked and taught.
+// spy is a recommender that scores every row by its number and notes what it is
+// asked and taught.
 type spy struct {
+	seqrec.Recommender
 	log  []string
 	rows int
 }
 
-func (s *spy) arm() Arm {
-	return Arm{
-		Name: "spy",
-		Rank: ByScores(func(_ context.Context, histories [][]int32) ([][]float32, error) {
-			out := make([][]float32, len(histories))
-			for i, h := range histories {
-				s.log = append(s.log, fmt.Sprint("rank ", h))
-				out[i] = make([]float32, s.rows)
-				for r := range out[i] {
-					out[i][r] = float32(r)
-				}
-				if len(out[i]) > 1 {
-					out[i][0], out[i][1] = float32(math.Inf(-1)), float32(math.Inf(-1))
-				}
-			}
-			return out, nil
-		}),
-		Learn: func(_ context.Context, b online.Batch, rows int, _ uint64) error {
-			s.rows = rows
-			s.log = append(s.log, fmt.Sprint("learn ", len(b.Instances)))
-			return nil
-		},
+func (s *spy) Resize(rows int) error { s.rows = rows; return nil }
+
+func (s *spy) Learn(_ context.Context, batch []seqrec.Sequence, _ uint64) (seqrec.Loss, error) {
+	n := 0
+	for _, q := range batch {
+		n += len(q.Items) - q.From
 	}
+	s.log = append(s.log, fmt.Sprint("learn ", n))
+	return seqrec.Loss{}, nil
+}
+
+func (s *spy) Scores(_ context.Context, histories [][]int32) ([][]float32, error) {
+	out := make([][]float32, len(histories))
+	for i, h := range histories {
+		s.log = append(s.log, fmt.Sprint("rank ", h))
+		for r := range s.rows {
+			v := float32(r)
+			if r < vocab.FirstItem {
+				v = float32(math.Inf(-1))
+			}
+			out[i] = append(out[i], v)
+		}
+	}
+	return out, nil
 }
 
 func TestEveryEventIsRankedBeforeItIsLearnt(t *testing.T) {
 	s := &spy{}
-	e := New(sequencer(), 10, s.arm())
+	e := New(sequencer(), 10, Learning("spy", s, false))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 3), event("u", "a", 3)}, true))
-	require.Equal(t, []string{"rank [2]", "learn 2", "rank [2 3]", "learn 1"}, s.log)
+	require.Equal(t, []string{"rank [1]", "learn 2", "rank [2 3]", "learn 1"}, s.log)
 	require.Equal(t, Counts{Events: 4, Duplicates: 1, First: 1, NewItems: 1, Ranked: 2}, e.Counts())
 	// b was new: a miss. a has the lower of two scores: rank 2; masked, b is out of the way.
 	all := e.Tallies()[0].Since(Mark{})
@@ -66,7 +71,7 @@ func TestEveryEventIsRankedBeforeItIsLearnt(t *testing.T) {
 
 func TestCatchingUpTeachesWithoutRanking(t *testing.T) {
 	s := &spy{}
-	e := New(sequencer(), 10, s.arm())
+	e := New(sequencer(), 10, Learning("spy", s, false))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, false))
 	require.Equal(t, []string{"learn 2"}, s.log)
 	require.Zero(t, e.Counts().Ranked)
