@@ -49,7 +49,7 @@ server that is there to be tested.`,
 				return err
 			}
 			missed := rep.Check(objectives)
-			if err := write(cmd, rep, jsonFile, hgrmFile); err != nil {
+			if err := write(cmd, &rep, jsonFile, hgrmFile); err != nil {
 				return err
 			}
 			if rep.Interrupted {
@@ -85,7 +85,7 @@ server that is there to be tested.`,
 	return cmd
 }
 
-func write(cmd *cobra.Command, rep Report, jsonFile, hgrmFile string) error {
+func write(cmd *cobra.Command, rep *Report, jsonFile, hgrmFile string) error {
 	text := cmd.OutOrStdout()
 	switch jsonFile {
 	case "":

@@ -49,10 +49,8 @@ func TestZipfFollowsItsLaw(t *testing.T) {
 		for range draws {
 			seen[z.draw(r)]++
 		}
-		total := 0.0
-		if s == 0 {
-			total = n
-		} else {
+		total := float64(n)
+		if s > 0 {
 			total = z.cumulative[n-1]
 		}
 		require.InDelta(t, 1/total, seen[0]/draws, 0.005, "s=%g: the first", s)

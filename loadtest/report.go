@@ -203,7 +203,7 @@ func show(ms float64) string {
 }
 
 // WriteText writes the report for a person.
-func (rep Report) WriteText(w io.Writer) error {
+func (rep *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	if rep.Model == "closed" {
 		fmt.Fprintf(&b, "%s: %d connections kept busy for %.3g s\n", rep.Target, rep.Connections, rep.Seconds)
@@ -292,7 +292,7 @@ func total(n map[string]int64) (sum int64) {
 }
 
 // WriteJSON writes the report for a program.
-func (rep Report) WriteJSON(w io.Writer) error {
+func (rep *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(rep)
@@ -300,7 +300,7 @@ func (rep Report) WriteJSON(w io.Writer) error {
 
 // WriteHGRM writes the latencies of all good answers as HdrHistogram's percentile
 // table, in milliseconds, which its plotters read.
-func (rep Report) WriteHGRM(w io.Writer) error {
+func (rep *Report) WriteHGRM(w io.Writer) error {
 	h := rep.All.histogram
 	if h == nil {
 		h = newHistogram()
