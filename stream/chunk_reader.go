@@ -73,7 +73,7 @@ func (c *ChunkReader) Add(rec *kgo.Record) (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(ch.size+len(ch.value)) > c.maxBytes {
+	if int64(ch.size) > c.maxBytes-int64(len(ch.value)) {
 		return nil, &InvalidError{headerSize, fmt.Sprintf("snapshot %.64q has %d bytes; at most %d are held", ch.id, ch.size, c.maxBytes)}
 	}
 	if c.done[ch.place] == ch.id {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -79,11 +80,11 @@ func (i Item) Validate() error {
 	if err := checkName("item", i.Item, true); err != nil {
 		return err
 	}
-	if len(i.Title) > MaxTitle {
-		return &InvalidError{"title", fmt.Sprintf("it is longer than %d bytes", MaxTitle)}
+	if err := checkText("title", i.Title, MaxTitle); err != nil {
+		return err
 	}
-	if len(i.Text) > MaxText {
-		return &InvalidError{"text", fmt.Sprintf("it is longer than %d bytes", MaxText)}
+	if err := checkText("text", i.Text, MaxText); err != nil {
+		return err
 	}
 	if len(i.Categories) > MaxCategories {
 		return &InvalidError{"categories", fmt.Sprintf("there are more than %d", MaxCategories)}
@@ -92,6 +93,17 @@ func (i Item) Validate() error {
 		if err := checkName("categories", c, true); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkText takes any text, of any lines.
+func checkText(field, s string, most int) error {
+	switch {
+	case len(s) > most:
+		return &InvalidError{field, fmt.Sprintf("it is longer than %d bytes", most)}
+	case !utf8.ValidString(s):
+		return &InvalidError{field, "it is not valid UTF-8"}
 	}
 	return nil
 }

@@ -181,7 +181,12 @@ func decode[T payload](rec *kgo.Record, kind string, fromKey func(key string) T)
 			ceSpec = string(h.Value)
 		}
 	}
+	deleted := rec.Value == nil && fromKey != nil
 	switch {
+	case deleted && ceType == "" && ceSpec == "":
+		// Tools that delete a key know nothing of CloudEvents; the key says it all.
+		ev.Body, ev.Deleted, ev.Time = fromKey(string(rec.Key)), true, rec.Timestamp.UTC()
+		return ev, ev.Body.Validate()
 	case ceType == "":
 		return ev, &InvalidError{HeaderType, "the header is missing"}
 	case ceType != kind:
@@ -203,12 +208,12 @@ func decode[T payload](rec *kgo.Record, kind string, fromKey func(key string) T)
 		}
 		ev.Time = t
 	}
-	if rec.Value == nil {
-		if fromKey == nil {
-			return ev, &InvalidError{"value", "it is null"}
-		}
+	switch {
+	case deleted:
 		ev.Body, ev.Deleted = fromKey(string(rec.Key)), true
-	} else {
+	case rec.Value == nil:
+		return ev, &InvalidError{"value", "it is null"}
+	default:
 		if err := json.Unmarshal(rec.Value, &ev.Body); err != nil {
 			return ev, &InvalidError{"value", fmt.Sprintf("not the JSON of %s: %.200s", kind, err)}
 		}
