@@ -1,0 +1,244 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func openTxnWriter(t testing.TB, c *testCluster, id string) *Txn {
+	t.Helper()
+	txn, err := NewTxn(t.Context(), c.cfg, c.cfg.TopicPrefix+id, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	t.Cleanup(txn.Close)
+	return txn
+}
+
+// committed returns a group's offsets of a topic.
+func (c *testCluster) committed(group, topic string) map[int32]int64 {
+	c.t.Helper()
+	resp, err := c.adm.FetchOffsets(c.t.Context(), group)
+	out := map[int32]int64{}
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return out
+	}
+	require.NoError(c.t, err)
+	for p, o := range resp.Offsets()[topic] {
+		out[p] = o.At
+	}
+	return out
+}
+
+// visible returns what a reader of the whole topic sees now.
+func (c *testCluster) visible(topic string) []string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	var out []string
+	err := Follow(ctx, c.cfg, topic, func(rec *kgo.Record) error {
+		out = append(out, string(rec.Value))
+		return nil
+	}, cancel)
+	require.ErrorIs(c.t, err, context.Canceled)
+	return out
+}
+
+func TestRecordsAndOffsetsBecomeVisibleTogether(t *testing.T) {
+	c := newTestCluster(t)
+	in, out := c.topic("in", 2), c.topic("out", 1)
+	group := c.cfg.TopicPrefix + "g"
+	txn := openTxnWriter(t, c, "w")
+
+	for round := range 3 {
+		require.NoError(t, txn.Begin())
+		require.NoError(t, txn.Produce(t.Context(), record(out, 0, 1, fmt.Sprint("a", round)), record(out, 0, 1, fmt.Sprint("b", round))))
+		next := map[int32]int64{0: int64(10 * (round + 1)), 1: int64(round)}
+		before := c.committed(group, in)
+		require.NoError(t, txn.CommitOffsets(t.Context(), group, in, next))
+		require.Len(t, c.visible(out), 2*round, "nothing before the commit")
+		require.Equal(t, before, c.committed(group, in))
+		require.NoError(t, txn.Commit(t.Context()))
+		require.Len(t, c.visible(out), 2*(round+1))
+		require.Equal(t, next, c.committed(group, in))
+	}
+}
+
+func TestAnAbortIsInvisible(t *testing.T) {
+	c := newTestCluster(t)
+	in, out := c.topic("in", 1), c.topic("out", 1)
+	group := c.cfg.TopicPrefix + "g"
+	txn := openTxnWriter(t, c, "w")
+	write := func(value string, at int64) {
+		require.NoError(t, txn.Begin())
+		require.NoError(t, txn.Produce(t.Context(), record(out, 0, 1, value)))
+		require.NoError(t, txn.CommitOffsets(t.Context(), group, in, map[int32]int64{0: at}))
+	}
+	write("kept", 1)
+	require.NoError(t, txn.Commit(t.Context()))
+	write("dropped", 2)
+	require.NoError(t, txn.Abort(t.Context()))
+	require.NoError(t, txn.Abort(t.Context()), "again is nothing")
+	require.Equal(t, []string{"kept"}, c.visible(out))
+	require.Equal(t, map[int32]int64{0: 1}, c.committed(group, in))
+	write("kept too", 3)
+	require.NoError(t, txn.Commit(t.Context()))
+	require.Equal(t, []string{"kept", "kept too"}, c.visible(out))
+	require.Equal(t, map[int32]int64{0: 3}, c.committed(group, in))
+}
+
+func TestANewerWriterFencesTheOlderWhereverItIs(t *testing.T) {
+	for name, older := range map[string]func(t *testing.T, c *testCluster, old *Txn, out string) error{
+		"writing": func(t *testing.T, _ *testCluster, old *Txn, out string) error {
+			return old.Produce(t.Context(), record(out, 0, 1, "late"))
+		},
+		"committing offsets": func(t *testing.T, c *testCluster, old *Txn, out string) error {
+			return old.CommitOffsets(t.Context(), c.cfg.TopicPrefix+"g", out, map[int32]int64{0: 1})
+		},
+		"committing": func(t *testing.T, _ *testCluster, old *Txn, _ string) error { return old.Commit(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCluster(t)
+			out := c.topic("out", 1)
+			old := openTxnWriter(t, c, "w")
+			require.NoError(t, old.Begin())
+			require.NoError(t, old.Produce(t.Context(), record(out, 0, 1, "of the older")))
+
+			newer := openTxnWriter(t, c, "w")
+			require.ErrorIs(t, older(t, c, old, out), ErrFenced)
+			require.ErrorIs(t, old.Begin(), ErrFenced, "for good")
+			require.ErrorIs(t, old.Commit(t.Context()), ErrFenced)
+			require.ErrorIs(t, old.Abort(t.Context()), ErrFenced)
+
+			require.NoError(t, newer.Begin())
+			require.NoError(t, newer.Produce(t.Context(), record(out, 0, 1, "of the newer")))
+			require.NoError(t, newer.Commit(t.Context()))
+			require.Equal(t, []string{"of the newer"}, c.visible(out))
+		})
+	}
+}
+
+func TestAnIdleOlderWriterIsFencedAtItsNextTransaction(t *testing.T) {
+	c := newTestCluster(t)
+	out := c.topic("out", 1)
+	old := openTxnWriter(t, c, "w")
+	require.NoError(t, old.Begin())
+	require.NoError(t, old.Produce(t.Context(), record(out, 0, 1, "one")))
+	require.NoError(t, old.Commit(t.Context()))
+	newer := openTxnWriter(t, c, "w")
+	require.NoError(t, newer.Begin())
+	require.NoError(t, newer.Produce(t.Context(), record(out, 0, 1, "two")))
+	require.NoError(t, newer.Commit(t.Context()))
+
+	err := old.Begin()
+	if err == nil {
+		err = old.Produce(t.Context(), record(out, 0, 1, "zombie"))
+	}
+	require.ErrorIs(t, err, ErrFenced)
+	require.Equal(t, []string{"one", "two"}, c.visible(out))
+}
+
+func TestMisuseOfATransactionIsABug(t *testing.T) {
+	c := newTestCluster(t)
+	txn := openTxnWriter(t, c, "w")
+	require.ErrorContains(t, txn.Produce(t.Context()), "BUG: no transaction is open")
+	require.ErrorContains(t, txn.Commit(t.Context()), "BUG: no transaction is open")
+	require.NoError(t, txn.Begin())
+	require.ErrorContains(t, txn.Begin(), "BUG: a transaction is open already")
+	require.ErrorContains(t, txn.Commit(t.Context()), "BUG: a transaction without a record")
+	require.NoError(t, txn.Abort(t.Context()))
+}
+
+// A snapshot of 8 MiB goes through in one transaction, in chunks and in one piece.
+func TestLargeSnapshots(t *testing.T) {
+	c := newTestCluster(t)
+	require.NoError(t, Ensure(t.Context(), c.adm, c.cfg))
+	topic := NamesOf(c.cfg.TopicPrefix).Snapshots()
+	payload := []byte(noise(8 << 20))
+	txn, err := NewTxn(t.Context(), c.cfg, c.cfg.TopicPrefix+"large")
+	require.NoError(t, err)
+	defer txn.Close()
+	for i, chunk := range []int{DefaultChunk, 8 << 20} {
+		require.NoError(t, txn.Begin())
+		require.NoError(t, txn.Produce(t.Context(), ChunkRecords(topic, "m", i, fmt.Sprint(i), []byte("{}"), payload, chunk)...))
+		require.NoError(t, txn.Commit(t.Context()))
+	}
+	r := NewChunkReader(64 << 20)
+	ctx, cancel := context.WithCancel(t.Context())
+	var blobs []*Blob
+	err = Follow(ctx, c.cfg, topic, func(rec *kgo.Record) error {
+		b, err := r.Add(rec)
+		if b != nil {
+			blobs = append(blobs, b)
+		}
+		return err
+	}, cancel)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Len(t, blobs, 2)
+	for _, b := range blobs {
+		require.True(t, bytes.Equal(payload, b.Payload))
+	}
+}
+
+// In front of an open transaction lie the records of an aborted one: there is
+// nothing to read up to the end, and readers must notice.
+func TestAnAbortedTailBeforeAnOpenTransactionHoldsNobodyUp(t *testing.T) {
+	c := newTestCluster(t)
+	topic := c.topic("t", 2)
+	c.produce(record(topic, 0, 1, "plain"), record(topic, 1, 2, "other"))
+	first, second := openTxnWriter(t, c, "first"), openTxnWriter(t, c, "second")
+	require.NoError(t, first.Begin())
+	require.NoError(t, first.Produce(t.Context(), record(topic, 0, 3, "aborted")))
+	require.NoError(t, second.Begin())
+	require.NoError(t, second.Produce(t.Context(), record(topic, 0, 4, "open")))
+	require.NoError(t, first.Abort(t.Context()))
+
+	require.ElementsMatch(t, []string{"plain", "other"}, c.visible(topic))
+	m := openMerge(t, c, topic, nil)
+	recs, err := m.Batch(t.Context(), 10, time.Millisecond)
+	require.NoError(t, err)
+	require.Equal(t, []string{"plain", "other"}, values(recs))
+
+	require.NoError(t, second.Commit(t.Context()))
+	require.Equal(t, []string{"open"}, values(take(t, m, 1, 1)))
+}
+
+// A merge over transactional producers: aborted records and markers take offsets
+// and are in no batch; the journal reads the same again.
+func TestMergeAndJournalOverAbortedTransactions(t *testing.T) {
+	c := newTestCluster(t)
+	topic := c.topic("t", 2)
+	txn := openTxnWriter(t, c, "w")
+	var want []string
+	for i := range 20 {
+		require.NoError(t, txn.Begin())
+		value := fmt.Sprint("v", i)
+		require.NoError(t, txn.Produce(t.Context(), record(topic, int32(i%2), int64(i), value)))
+		if i%3 == 0 {
+			require.NoError(t, txn.Abort(t.Context()))
+			continue
+		}
+		require.NoError(t, txn.Commit(t.Context()))
+		want = append(want, value)
+	}
+	m := openMerge(t, c, topic, nil)
+	again := openMerge(t, c, topic, nil)
+	var got []string
+	for len(got) < len(want) {
+		recs, err := m.Batch(t.Context(), 3, time.Millisecond)
+		require.NoError(t, err)
+		got = append(got, values(recs)...)
+		ranges, order := m.Taken()
+		replayed, err := again.Ranges(t.Context(), ranges, order)
+		require.NoError(t, err)
+		require.Equal(t, values(recs), values(replayed))
+	}
+	require.Equal(t, want, got)
+	require.Equal(t, m.Offsets(), again.Offsets())
+}
