@@ -9,8 +9,9 @@ NATIVE  := python3 ops/setup/native.py
 ENV     := eval "$$($(NATIVE) env)" &&
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.Version=$(VERSION)
-# Packages that do not link libtorch: the race detector runs on them.
-PURE     = $$(go list -f '{{if not .DepsErrors}}{{.ImportPath}} {{join .Deps " "}}{{end}}' ./... | grep -v gotch | cut -d' ' -f1)
+# Packages that do not link libtorch, in their tests neither: the race detector runs on them.
+PURE     = $$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
+             grep -v -e gotch -e seralm/models/tensor -e seralm/models/seqrec | cut -d' ' -f1)
 
 .PHONY: help setup build demo test race test-integration lint vet generate-check bench clean
 
@@ -38,6 +39,10 @@ race: setup ## the same with the race detector, for what does not link libtorch
 
 test-integration: setup ## the stream and view tests against a real Apache Kafka and a real Redis
 	@$(ENV) ops/integration/run.sh go test -count=1 $(TESTFLAGS) ./stream/... ./feature/... ./consumers/... ./producers/...
+
+generate-check: ## generated files are what their sources make
+	@models/onnx/internal/onnxpb/generate.sh
+	@git diff --exit-code --stat -- models/onnx/internal/onnxpb
 
 vet: setup
 	@$(ENV) go vet ./...
