@@ -1,0 +1,106 @@
+package feature
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"seralm/config"
+)
+
+// go-redis prints to standard error what it also returns.
+func init() { redis.SetLogger(silent{}) }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// Store is a connection to the views, safe for concurrent use.
+type Store struct {
+	client   *redis.Client
+	keys     keys
+	embedded *embedded // nil with a real Redis
+}
+
+// Open connects to cfg.Addr, or starts an embedded server inside this process when
+// it is empty, and checks that it answers. The embedded server keeps nothing on
+// disk: the histories consumer fills it from the log again.
+func Open(ctx context.Context, cfg config.Redis) (*Store, error) {
+	// One pool of a few connections per core: a look-up holds one for some tens of
+	// microseconds, so more would only queue inside Redis, which has one thread.
+	size := 8 * runtime.GOMAXPROCS(0)
+	opts := &redis.Options{
+		Addr: cfg.Addr, Username: cfg.Username, Password: string(cfg.Password), DB: cfg.DB,
+		DialTimeout: max(cfg.Timeout, time.Second), ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout,
+		PoolTimeout: cfg.Timeout, PoolSize: size, MaxActiveConns: size, PipelinePoolSize: 4,
+		// A look-up's own deadline is shorter than the timeout, and must cut it.
+		ContextTimeoutEnabled: true,
+		// Every command here may run twice. One retry gets over a connection that a
+		// failover closed; waiting out an outage is the caller's decision.
+		MaxRetries: 1, DialerRetries: 1,
+		DisableIdentity:          true, // a round trip per connection that Redis 7.0 answers with an error
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	var err error
+	if opts.TLSConfig, err = tlsConfig(cfg.TLS); err != nil {
+		return nil, err
+	}
+	s := &Store{keys: keys{cfg.KeyPrefix}}
+	if cfg.Addr == "" {
+		if s.embedded, err = startEmbedded(); err != nil {
+			return nil, err
+		}
+		opts.Addr, opts.Password = s.embedded.server.Addr(), s.embedded.password
+		opts.TLSConfig, opts.Username, opts.DB = nil, "", 0
+	}
+	s.client = redis.NewClient(opts)
+	if err := s.Ping(ctx); err != nil {
+		_ = s.Close() // the ping's error says more
+		return nil, fmt.Errorf("connecting to Redis at redis.addr %q: %w (start it, or leave redis.addr empty for the embedded one)", cfg.Addr, err)
+	}
+	return s, nil
+}
+
+// Ping asks the server for a sign of life.
+func (s *Store) Ping(ctx context.Context) error { return s.client.Ping(ctx).Err() }
+
+// Close closes the connections, and the embedded server with all it holds.
+func (s *Store) Close() error {
+	err := s.client.Close()
+	if s.embedded != nil {
+		s.embedded.close()
+	}
+	return err
+}
+
+func tlsConfig(cfg config.TLS) (*tls.Config, error) {
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading redis.tls.ca_file: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("redis.tls.ca_file %s holds no PEM certificate", cfg.CAFile)
+		}
+	}
+	if cfg.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading redis.tls.cert_file and key_file: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
