@@ -1,25 +1,32 @@
 package tensor
 
 /*
-#include <stdint.h>
 #include <stdlib.h>
-// Defined in gotch's C++ layer, but not wrapped by libtch.
-extern void at_manual_seed(int64_t seed);
-// at::set_num_threads(int) and at::get_num_threads() of libtorch.
+// at::set_num_threads(int) and at::get_num_threads() of libtorch, which libtch
+// does not wrap.
 extern void _ZN2at15set_num_threadsEi(int n);
 extern int _ZN2at15get_num_threadsEv(void);
 */
 import "C"
 
 import (
+	"sync"
 	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
 )
 
-func manualSeed(seed uint64) { C.at_manual_seed(C.int64_t(seed)) }
+var settingThreads sync.Mutex
 
-func setThreads(n int) { C._ZN2at15set_num_threadsEi(C.int(n)) }
+// setThreads sets the intra-op threads of the calling OS thread. libtorch keeps
+// the number per OS thread, but a thread's first question replaces it by the last
+// one set in the process: so it is asked here, before another thread sets its own.
+func setThreads(n int) {
+	settingThreads.Lock()
+	defer settingThreads.Unlock()
+	C._ZN2at15set_num_threadsEi(C.int(n))
+	_ = threads()
+}
 
 func threads() int { return int(C._ZN2at15get_num_threadsEv()) }
 

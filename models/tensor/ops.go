@@ -4,20 +4,9 @@ import (
 	lib "github.com/sugarme/gotch/libtch"
 )
 
-// Kind is an element type.
-type Kind int32
+// unary, binary and scalar are the forms that most operations have: with them a
+// new one is a line.
 
-// Element types.
-const (
-	Float32  Kind = kindF32
-	BFloat16 Kind = kindBF16
-	Int64    Kind = kindInt64
-	Bool     Kind = kindBool
-)
-
-func kindOf(k int) Kind { return Kind(k) }
-
-// unary, binary and scalar are the shapes that most operations have.
 func (s *Scope) unary(op string, f func(*lib.Ctensor, lib.Ctensor), x *Tensor) *Tensor {
 	var c lib.Ctensor
 	f(&c, x.c)
@@ -38,10 +27,17 @@ func (s *Scope) scalar(op string, f func(*lib.Ctensor, lib.Ctensor, lib.Cscalar)
 	return s.own(op, c, x)
 }
 
+func flag(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // Elementwise operations; shapes broadcast as in PyTorch.
 
 func (s *Scope) Add(x, y *Tensor) *Tensor     { return s.binary("add", lib.AtgAdd, x, y) }
-func (s *Scope) Sub2(x, y *Tensor) *Tensor    { return s.binary("sub", lib.AtgSub, x, y) }
+func (s *Scope) Minus(x, y *Tensor) *Tensor   { return s.binary("sub", lib.AtgSub, x, y) }
 func (s *Scope) Mul(x, y *Tensor) *Tensor     { return s.binary("mul", lib.AtgMul, x, y) }
 func (s *Scope) Div(x, y *Tensor) *Tensor     { return s.binary("div", lib.AtgDiv, x, y) }
 func (s *Scope) Maximum(x, y *Tensor) *Tensor { return s.binary("maximum", lib.AtgMaximum, x, y) }
@@ -53,13 +49,19 @@ func (s *Scope) AddScalar(x *Tensor, v float64) *Tensor {
 func (s *Scope) MulScalar(x *Tensor, v float64) *Tensor {
 	return s.scalar("mul_scalar", lib.AtgMulScalar, x, v)
 }
+func (s *Scope) PowScalar(x *Tensor, v float64) *Tensor {
+	return s.scalar("pow_scalar", lib.AtgPowTensorScalar, x, v)
+}
 
 func (s *Scope) Neg(x *Tensor) *Tensor     { return s.unary("neg", lib.AtgNeg, x) }
+func (s *Scope) Abs(x *Tensor) *Tensor     { return s.unary("abs", lib.AtgAbs, x) }
 func (s *Scope) Exp(x *Tensor) *Tensor     { return s.unary("exp", lib.AtgExp, x) }
 func (s *Scope) Log(x *Tensor) *Tensor     { return s.unary("log", lib.AtgLog, x) }
 func (s *Scope) Sqrt(x *Tensor) *Tensor    { return s.unary("sqrt", lib.AtgSqrt, x) }
 func (s *Scope) Rsqrt(x *Tensor) *Tensor   { return s.unary("rsqrt", lib.AtgRsqrt, x) }
 func (s *Scope) Square(x *Tensor) *Tensor  { return s.unary("square", lib.AtgSquare, x) }
+func (s *Scope) Cos(x *Tensor) *Tensor     { return s.unary("cos", lib.AtgCos, x) }
+func (s *Scope) Sin(x *Tensor) *Tensor     { return s.unary("sin", lib.AtgSin, x) }
 func (s *Scope) Sigmoid(x *Tensor) *Tensor { return s.unary("sigmoid", lib.AtgSigmoid, x) }
 func (s *Scope) Tanh(x *Tensor) *Tensor    { return s.unary("tanh", lib.AtgTanh, x) }
 func (s *Scope) Relu(x *Tensor) *Tensor    { return s.unary("relu", lib.AtgRelu, x) }
@@ -72,6 +74,23 @@ func (s *Scope) Gelu(x *Tensor) *Tensor {
 	return s.own("gelu", c, x)
 }
 
+// Clamp bounds the elements.
+func (s *Scope) Clamp(x *Tensor, low, high float64) *Tensor {
+	var c lib.Ctensor
+	l, h := lib.AtsFloat(low), lib.AtsFloat(high)
+	lib.AtgClamp(&c, x.c, l, h)
+	lib.AtsFree(l)
+	lib.AtsFree(h)
+	return s.own("clamp", c, x)
+}
+
+// Comparisons; the result is bool.
+
+func (s *Scope) Equal(x, y *Tensor) *Tensor   { return s.binary("eq", lib.AtgEqTensor, x, y) }
+func (s *Scope) Greater(x, y *Tensor) *Tensor { return s.binary("gt", lib.AtgGtTensor, x, y) }
+func (s *Scope) Not(x *Tensor) *Tensor        { return s.unary("logical_not", lib.AtgLogicalNot, x) }
+func (s *Scope) And(x, y *Tensor) *Tensor     { return s.binary("logical_and", lib.AtgLogicalAnd, x, y) }
+
 // MaskedFill replaces the elements where the bool mask is true.
 func (s *Scope) MaskedFill(x, mask *Tensor, v float64) *Tensor {
 	var c lib.Ctensor
@@ -81,24 +100,51 @@ func (s *Scope) MaskedFill(x, mask *Tensor, v float64) *Tensor {
 	return s.own("masked_fill", c, x, mask)
 }
 
-// Reductions.
+// Where takes x where the bool mask is true, y elsewhere.
+func (s *Scope) Where(mask, x, y *Tensor) *Tensor {
+	var c lib.Ctensor
+	lib.AtgWhereSelf(&c, mask.c, x.c, y.c)
+	return s.own("where", c, mask, x, y)
+}
+
+// Reductions. Sums and means are float32 whatever they are taken of.
 
 func (s *Scope) Sum(x *Tensor) *Tensor {
 	var c lib.Ctensor
-	lib.AtgSum(&c, x.c, kindF32)
+	lib.AtgSum(&c, x.c, int32(Float32))
 	return s.own("sum", c, x)
 }
 
 func (s *Scope) Mean(x *Tensor) *Tensor {
 	var c lib.Ctensor
-	lib.AtgMean(&c, x.c, kindF32)
+	lib.AtgMean(&c, x.c, int32(Float32))
 	return s.own("mean", c, x)
 }
 
 func (s *Scope) SumDim(x *Tensor, dim int64, keep bool) *Tensor {
 	var c lib.Ctensor
-	lib.AtgSumDimIntlist(&c, x.c, []int64{dim}, 1, flag(keep), kindF32)
+	lib.AtgSumDimIntlist(&c, x.c, []int64{dim}, 1, flag(keep), int32(Float32))
 	return s.own("sum_dim", c, x)
+}
+
+func (s *Scope) MeanDim(x *Tensor, dim int64, keep bool) *Tensor {
+	var c lib.Ctensor
+	lib.AtgMeanDim(&c, x.c, []int64{dim}, 1, flag(keep), int32(Float32))
+	return s.own("mean_dim", c, x)
+}
+
+// MaxDim is the largest value along dim, and where it is.
+func (s *Scope) MaxDim(x *Tensor, dim int64, keep bool) (values, indices *Tensor) {
+	var c [2]lib.Ctensor
+	lib.AtgMaxDim(&c[0], x.c, dim, flag(keep))
+	return s.own("max_dim", c[0], x), s.own("max_dim", c[1], x)
+}
+
+// TopK is the k largest values along dim, largest first, and where they are.
+func (s *Scope) TopK(x *Tensor, k, dim int64) (values, indices *Tensor) {
+	var c [2]lib.Ctensor
+	lib.AtgTopk(&c[0], x.c, k, dim, 1, 1)
+	return s.own("topk", c[0], x), s.own("topk", c[1], x)
 }
 
 func (s *Scope) LogSumExp(x *Tensor, dim int64) *Tensor {
@@ -107,165 +153,36 @@ func (s *Scope) LogSumExp(x *Tensor, dim int64) *Tensor {
 	return s.own("logsumexp", c, x)
 }
 
-// Linear algebra.
+// Norm is the Euclidean norm of all elements.
+func (s *Scope) Norm(x *Tensor) *Tensor { return s.unary("norm", lib.AtgNorm, x) }
 
-func (s *Scope) Matmul(x, y *Tensor) *Tensor { return s.binary("matmul", lib.AtgMatmul, x, y) }
+// In-place operations change their first operand, and what shares its memory.
+// They are for numbers that autograd does not follow.
 
-// Linear is x Wᵀ + b; b may be nil.
-func (s *Scope) Linear(x, w, b *Tensor) *Tensor {
-	var c lib.Ctensor
-	if b == nil {
-		lib.AtgLinear(&c, x.c, w.c, nil)
-		return s.own("linear", c, x, w)
-	}
-	lib.AtgLinear(&c, x.c, w.c, b.c)
-	return s.own("linear", c, x, w, b)
+func (s *Scope) AddInPlace(x, y *Tensor) { s.binary("add_", lib.AtgAdd_, x, y) }
+func (s *Scope) ExpInPlace(x *Tensor)    { s.unary("exp_", lib.AtgExp_, x) }
+func (s *Scope) ZeroInPlace(x *Tensor)   { s.unary("zero_", lib.AtgZero_, x) }
+func (s *Scope) MulScalarInPlace(x *Tensor, v float64) {
+	s.scalar("mul_scalar_", lib.AtgMulScalar_, x, v)
 }
 
-// Shapes.
-
-func (s *Scope) View(x *Tensor, shape ...int64) *Tensor {
+// AddmmInPlace is x += a b for matrices.
+func (s *Scope) AddmmInPlace(x, a, b *Tensor) {
 	var c lib.Ctensor
-	lib.AtgReshape(&c, x.c, shape, len(shape))
-	return s.own("reshape", c, x)
+	lib.AtgAddmm_(&c, x.c, a.c, b.c)
+	s.own("addmm_", c, x, a, b)
 }
 
-func (s *Scope) Transpose(x *Tensor, a, b int64) *Tensor {
+// ScatterAddInPlace adds each element of y to the element of x that index names
+// along dim.
+func (s *Scope) ScatterAddInPlace(x *Tensor, dim int64, index, y *Tensor) {
 	var c lib.Ctensor
-	lib.AtgTranspose(&c, x.c, a, b)
-	return s.own("transpose", c, x)
+	lib.AtgScatterAdd_(&c, x.c, dim, index.c, y.c)
+	s.own("scatter_add_", c, x, index, y)
 }
 
-func (s *Scope) Permute(x *Tensor, dims ...int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgPermute(&c, x.c, dims, len(dims))
-	return s.own("permute", c, x)
-}
-
-func (s *Scope) Contiguous(x *Tensor) *Tensor { return s.unary("contiguous", lib.AtgContiguous, x) }
-
-// Narrow is x[..., start:start+length, ...] along dim, without a copy.
-func (s *Scope) Narrow(x *Tensor, dim, start, length int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgNarrow(&c, x.c, dim, start, length)
-	return s.own("narrow", c, x)
-}
-
-// Select is x[..., i, ...] along dim, which disappears.
-func (s *Scope) Select(x *Tensor, dim, i int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgSelect(&c, x.c, dim, i)
-	return s.own("select", c, x)
-}
-
-func (s *Scope) Unsqueeze(x *Tensor, dim int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgUnsqueeze(&c, x.c, dim)
-	return s.own("unsqueeze", c, x)
-}
-
-func (s *Scope) Cat(dim int64, xs ...*Tensor) *Tensor {
-	cs := make([]lib.Ctensor, len(xs))
-	for i, x := range xs {
-		cs[i] = x.c
-	}
-	var c lib.Ctensor
-	lib.AtgCat(&c, cs, len(cs), dim)
-	return s.own("cat", c, xs...)
-}
-
-// Zeros and Full.
-
-func (s *Scope) Zeros(k Kind, shape ...int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgZeros(&c, shape, len(shape), int32(k), s.thread.device)
-	return s.own("zeros", c)
-}
-
-// To converts the element type.
-func (s *Scope) To(x *Tensor, k Kind) *Tensor {
-	var c lib.Ctensor
-	lib.AtgTotype(&c, x.c, int32(k))
-	return s.own("to_kind", c, x)
-}
-
-// Detach is x without its history.
-func (s *Scope) Detach(x *Tensor) *Tensor { return s.unary("detach", lib.AtgDetach, x) }
-
-// Indexing.
-
-// Embedding looks up rows of w [R, d] by int64 ids of any shape.
-func (s *Scope) Embedding(w, ids *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgEmbedding(&c, w.c, ids.c, -1, 0, 0)
-	return s.own("embedding", c, w, ids)
-}
-
-// IndexSelect takes entries along dim by an int64 vector.
-func (s *Scope) IndexSelect(x *Tensor, dim int64, index *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgIndexSelect(&c, x.c, dim, index.c)
-	return s.own("index_select", c, x, index)
-}
-
-// Gather takes one entry along dim per element of index.
-func (s *Scope) Gather(x *Tensor, dim int64, index *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgGather(&c, x.c, dim, index.c, 0)
-	return s.own("gather", c, x, index)
-}
-
-// Layers.
-
-// LayerNorm over the last dimension.
-func (s *Scope) LayerNorm(x, w, b *Tensor, eps float64) *Tensor {
-	shape := w.Shape()
-	var c lib.Ctensor
-	lib.AtgLayerNorm(&c, x.c, shape, len(shape), w.c, b.c, eps, 1)
-	return s.own("layer_norm", c, x, w, b)
-}
-
-func (s *Scope) Softmax(x *Tensor, dim int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgSoftmax(&c, x.c, dim, kindF32)
-	return s.own("softmax", c, x)
-}
-
-func (s *Scope) LogSoftmax(x *Tensor, dim int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgLogSoftmax(&c, x.c, dim, kindF32)
-	return s.own("log_softmax", c, x)
-}
-
-// NLLLoss is the mean of -logp[i, target[i]].
-func (s *Scope) NLLLoss(logp, target *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgNllLoss(&c, logp.c, target.c, nil, 1, -100)
-	return s.own("nll_loss", c, logp, target)
-}
-
-// Dropout zeroes elements with probability p and scales the rest by 1/(1-p).
-func (s *Scope) Dropout(x *Tensor, p float64) *Tensor {
-	if p == 0 {
-		return x
-	}
-	var c lib.Ctensor
-	lib.AtgDropout(&c, x.c, p, 1)
-	return s.own("dropout", c, x)
-}
-
-// Attention is softmax(QKᵀ/sqrt(d) where mask, -inf elsewhere) V, for Q, K, V
-// [B, H, L, d] and a bool mask that broadcasts to [B, H, L, L], with dropout on
-// the probabilities.
-func (s *Scope) Attention(q, k, v, mask *Tensor, dropout float64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgScaledDotProductAttention(&c, q.c, k.c, v.c, mask.c, dropout, 0, 0, 1)
-	return s.own("scaled_dot_product_attention", c, q, k, v, mask)
-}
-
-func flag(b bool) int32 {
-	if b {
-		return 1
-	}
-	return 0
+// CopyInPlace overwrites x.
+func (s *Scope) CopyInPlace(x, y *Tensor) {
+	lib.AtCopy_(x.c, y.c)
+	check("copy_", x, y)
 }

@@ -7,13 +7,43 @@ import (
 	lib "github.com/sugarme/gotch/libtch"
 )
 
-// Tensor is a tensor of libtorch. It is valid until its scope ends.
+// Tensor is a tensor of libtorch. It is valid until its scope ends, or, if it was
+// kept, until it is freed.
 type Tensor struct{ c lib.Ctensor }
+
+// Kind is an element type; the numbers are libtorch's.
+type Kind int32
+
+// Element types.
+const (
+	Int64    Kind = 4
+	Float32  Kind = 6
+	Float64  Kind = 7
+	Bool     Kind = 11
+	BFloat16 Kind = 15
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Int64:
+		return "i64"
+	case Float32:
+		return "f32"
+	case Float64:
+		return "f64"
+	case Bool:
+		return "bool"
+	case BFloat16:
+		return "bf16"
+	}
+	return fmt.Sprintf("kind %d", int32(k))
+}
 
 // Scope makes tensors and frees them when it ends. Its methods are the operations.
 type Scope struct {
 	thread *Thread
 	owned  []*Tensor
+	random *random
 }
 
 func (s *Scope) free() {
@@ -36,19 +66,44 @@ func (s *Scope) own(op string, c lib.Ctensor, operands ...*Tensor) *Tensor {
 
 func check(op string, operands ...*Tensor) {
 	if msg := lastError(); msg != "" {
-		e := &OpError{Op: op, Message: msg}
-		for _, o := range operands {
-			e.Operands = append(e.Operands, fmt.Sprint(o.Shape()))
-		}
-		panic(e)
+		panic(opError(op, msg, operands...))
 	}
+}
+
+func opError(op, message string, operands ...*Tensor) *OpError {
+	e := &OpError{Op: op, Message: message}
+	for _, o := range operands {
+		e.Operands = append(e.Operands, fmt.Sprintf("%v %v", o.Kind(), o.Shape()))
+	}
+	return e
 }
 
 // Sub runs f with a scope that ends with it: for loops that make many tensors.
 func (s *Scope) Sub(f func(*Scope)) {
-	inner := &Scope{thread: s.thread}
+	inner := &Scope{thread: s.thread, random: s.random}
 	defer inner.free()
 	f(inner)
+}
+
+// Keep takes a tensor out of its scope: it lives until Free, which must be called
+// on the same Thread.
+func (s *Scope) Keep(t *Tensor) *Tensor {
+	for i := len(s.owned) - 1; i >= 0; i-- {
+		if s.owned[i] == t {
+			s.owned = append(s.owned[:i], s.owned[i+1:]...)
+			return t
+		}
+	}
+	panic("BUG: keeping a tensor of another scope")
+}
+
+// Free ends a tensor that was kept; nil and freed ones are ignored.
+func (s *Scope) Free(t *Tensor) {
+	if t != nil && t.c != nil {
+		lib.AtFree(t.c)
+		t.c = nil
+		s.thread.live.Add(-1)
+	}
 }
 
 // Grad runs f with gradients on.
@@ -58,10 +113,7 @@ func (s *Scope) Grad(f func()) {
 	f()
 }
 
-// Seed makes what is drawn from here on a function of the seed.
-func (s *Scope) Seed(seed uint64) { manualSeed(seed) }
-
-// Shape of the tensor.
+// Shape of the tensor; nil for a scalar.
 func (t *Tensor) Shape() []int64 {
 	n := lib.AtDim(t.c)
 	if n == 0 {
@@ -72,60 +124,71 @@ func (t *Tensor) Shape() []int64 {
 	return shape
 }
 
+// Dim is the size along a dimension; negative ones count from the end.
+func (t *Tensor) Dim(i int) int64 {
+	shape := t.Shape()
+	if i < 0 {
+		i += len(shape)
+	}
+	return shape[i]
+}
+
 // Numel is the number of elements.
-func (t *Tensor) Numel() int {
-	n := 1
-	for _, d := range t.Shape() {
-		n *= int(d)
+func (t *Tensor) Numel() int { return int(elements(t.Shape())) }
+
+// Kind of the elements.
+func (t *Tensor) Kind() Kind { return Kind(lib.AtScalarType(t.c)) }
+
+func elements(shape []int64) int64 {
+	n := int64(1)
+	for _, d := range shape {
+		n *= d
 	}
 	return n
 }
 
-// libtorch's numbers of the element types in use.
-const (
-	kindInt64 = 4
-	kindF32   = 6
-	kindBool  = 11
-	kindBF16  = 15
-)
-
 // F32 copies values into a float32 tensor.
 func (s *Scope) F32(values []float32, shape ...int64) *Tensor {
-	return s.fromData("F32", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 4, kindF32)
+	return s.fromData("F32", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 4, Float32)
 }
 
 // I64 copies values into an int64 tensor.
 func (s *Scope) I64(values []int64, shape ...int64) *Tensor {
-	return s.fromData("I64", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 8, kindInt64)
+	return s.fromData("I64", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 8, Int64)
 }
 
 // Bool copies values into a bool tensor.
 func (s *Scope) Bool(values []bool, shape ...int64) *Tensor {
-	return s.fromData("Bool", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 1, kindBool)
+	return s.fromData("Bool", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 1, Bool)
 }
 
-func (s *Scope) fromData(op string, data unsafe.Pointer, n int, shape []int64, size uint, kind int) *Tensor {
-	want := int64(1)
-	for _, d := range shape {
-		want *= d
-	}
-	if want != int64(n) {
+// BF16 copies values into a bfloat16 tensor; each is the upper half of a float32.
+func (s *Scope) BF16(values []uint16, shape ...int64) *Tensor {
+	return s.fromData("BF16", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 2, BFloat16)
+}
+
+func (s *Scope) fromData(op string, data unsafe.Pointer, n int, shape []int64, size uint, k Kind) *Tensor {
+	if elements(shape) != int64(n) {
 		panic(&OpError{Op: op, Operands: []string{fmt.Sprint(shape)}, Message: fmt.Sprintf("%d values do not fill the shape", n)})
 	}
-	if n == 0 || len(shape) == 0 { // at_tensor_of_data reads shape[0] and data[0]
-		return s.Zeros(kindOf(kind), shape...)
+	if n == 0 { // at_tensor_of_data reads data[0]
+		return s.Zeros(k, shape...)
 	}
-	t := s.own(op, lib.AtTensorOfData(data, shape, uint(len(shape)), size, kind))
+	t := s.own(op, lib.AtTensorOfData(data, dims(shape), uint(len(shape)), size, int(k)))
 	if s.thread.device < 0 {
 		return t
 	}
-	return s.toDevice(t, s.thread.device)
+	var c lib.Ctensor
+	lib.AtgTo(&c, t.c, s.thread.device)
+	return s.own("to_device", c, t)
 }
 
-func (s *Scope) toDevice(t *Tensor, device int32) *Tensor {
-	var c lib.Ctensor
-	lib.AtgTo(&c, t.c, device)
-	return s.own("to", c, t)
+// dims is a shape that libtch can take the address of.
+func dims(shape []int64) []int64 {
+	if len(shape) == 0 {
+		return []int64{0}
+	}
+	return shape
 }
 
 // Values copies a float32 tensor out.
@@ -137,37 +200,48 @@ func (s *Scope) Values(t *Tensor) []float32 {
 
 // Read copies a float32 tensor into out, whose length is the number of elements.
 func (s *Scope) Read(t *Tensor, out []float32) {
-	if len(out) != t.Numel() {
-		panic(&OpError{Op: "Read", Operands: []string{fmt.Sprint(t.Shape())}, Message: fmt.Sprintf("out holds %d values", len(out))})
-	}
-	if len(out) == 0 {
-		return
-	}
-	t = s.Contiguous(t)
-	if s.thread.device >= 0 {
-		t = s.toDevice(t, -1)
-	}
-	lib.AtCopyData(t.c, unsafe.Pointer(&out[0]), uint(len(out)), 4)
-	check("Read", t)
+	s.read("Read", t, Float32, unsafe.Pointer(unsafe.SliceData(out)), len(out), 4)
 }
 
 // Int64s copies an int64 tensor out.
 func (s *Scope) Int64s(t *Tensor) []int64 {
 	out := make([]int64, t.Numel())
-	if len(out) == 0 {
-		return out
-	}
-	t = s.Contiguous(t)
-	if s.thread.device >= 0 {
-		t = s.toDevice(t, -1)
-	}
-	lib.AtCopyData(t.c, unsafe.Pointer(&out[0]), uint(len(out)), 8)
-	check("Int64s", t)
+	s.read("Int64s", t, Int64, unsafe.Pointer(unsafe.SliceData(out)), len(out), 8)
 	return out
 }
 
+// Bools copies a bool tensor out.
+func (s *Scope) Bools(t *Tensor) []bool {
+	out := make([]bool, t.Numel())
+	s.read("Bools", t, Bool, unsafe.Pointer(unsafe.SliceData(out)), len(out), 1)
+	return out
+}
+
+func (s *Scope) read(op string, t *Tensor, k Kind, out unsafe.Pointer, n int, size uint) {
+	if t.Kind() != k || t.Numel() != n {
+		panic(opError(op, fmt.Sprintf("it is read as %d elements of %v", n, k), t))
+	}
+	if n > 0 {
+		lib.AtCopyData(t.c, out, uint(n), size)
+		check(op, t)
+	}
+}
+
 // Value is the only element of a float32 tensor.
-func (s *Scope) Value(t *Tensor) float64 { return float64(s.Values(t)[0]) }
+func (s *Scope) Value(t *Tensor) float64 {
+	var v [1]float32
+	s.Read(t, v[:])
+	return float64(v[0])
+}
+
+// Finite reports whether no element is NaN or infinite.
+func (s *Scope) Finite(t *Tensor) bool {
+	var finite bool
+	s.Sub(func(s *Scope) {
+		finite = s.Bools(s.unary("all", lib.AtgAll, s.unary("isfinite", lib.AtgIsfinite, t)))[0]
+	})
+	return finite
+}
 
 // Backward computes the gradients of a scalar.
 func (s *Scope) Backward(loss *Tensor) {
@@ -175,7 +249,25 @@ func (s *Scope) Backward(loss *Tensor) {
 	check("backward", loss)
 }
 
-// Leaf is a copy of the values of t without their history, whose gradient
+// BackwardFrom carries given gradients of outputs back to what they were computed
+// from: the part of a loss whose gradient is known in closed form needs no graph.
+func (s *Scope) BackwardFrom(outputs, gradients []*Tensor) {
+	s.Grad(func() {
+		var total *Tensor
+		for i, o := range outputs {
+			// d/do of <o, g> is g. As a dot product it makes no other temporary.
+			dot := s.binary("dot", lib.AtgDot, s.View(o, -1), s.View(gradients[i], -1))
+			if total == nil {
+				total = dot
+			} else {
+				total = s.Add(total, dot)
+			}
+		}
+		s.Backward(total)
+	})
+}
+
+// Leaf is a copy of t without its history, sharing its memory, whose gradient
 // Backward computes.
 func (s *Scope) Leaf(t *Tensor) *Tensor {
 	leaf := s.Detach(t)
@@ -185,9 +277,15 @@ func (s *Scope) Leaf(t *Tensor) *Tensor {
 	return leaf
 }
 
-// Gradient of a Leaf after Backward.
+// Gradient of a leaf after Backward, nil if Backward did not reach it. It is the
+// leaf's own: what is written into it, the next Backward adds to.
 func (s *Scope) Gradient(leaf *Tensor) *Tensor {
 	var c lib.Ctensor
 	lib.AtgGrad(&c, leaf.c)
+	check("grad", leaf)
+	if !lib.AtDefined(c) {
+		lib.AtFree(c)
+		return nil
+	}
 	return s.own("grad", c, leaf)
 }

@@ -14,17 +14,19 @@ import (
 
 // Options of a Thread.
 type Options struct {
-	Threads int    // libtorch's intra-op threads; 0 leaves its default. Process-wide in libtorch.
+	Threads int    // libtorch's intra-op threads for this Thread; 0 = all cores
 	Device  string // "cpu" or "cuda:N"; "" is cpu
 }
 
 // Thread owns the OS thread that a job's tensors live on.
 type Thread struct {
-	work   chan func()
-	done   chan struct{}
-	once   sync.Once
-	device int32 // libtorch's index: -1 is the CPU
-	live   atomic.Int64
+	work    chan func()
+	quit    chan struct{} // closed by Close
+	done    chan struct{} // closed when the OS thread has ended
+	once    sync.Once
+	device  int32 // libtorch's index: -1 is the CPU
+	live    atomic.Int64
+	scratch []float32 // of Dropout; used on the OS thread only
 }
 
 // ErrClosed says that the Thread was closed.
@@ -36,25 +38,34 @@ func Start(o Options) (*Thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Thread{work: make(chan func()), done: make(chan struct{}), device: device}
+	if o.Threads < 0 {
+		return nil, fmt.Errorf("%d threads: it is a positive number, or 0 for all cores", o.Threads)
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	t := &Thread{work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), device: device}
 	ready := make(chan error, 1)
 	go func() {
 		// Never unlocked: the OS thread, with whatever libtorch keeps in it, ends
 		// with the goroutine.
 		runtime.LockOSThread()
 		defer close(t.done)
-		if o.Threads > 0 {
-			setThreads(o.Threads)
-		}
+		setThreads(o.Threads)
 		if device >= 0 {
-			if err := openCUDA(); err != nil {
+			if err := openCUDA(device); err != nil {
 				ready <- err
 				return
 			}
 		}
 		ready <- nil
-		for f := range t.work {
-			f()
+		for {
+			select {
+			case f := <-t.work:
+				f()
+			case <-t.quit:
+				return
+			}
 		}
 	}()
 	if err := <-ready; err != nil {
@@ -69,22 +80,25 @@ func parseDevice(s string) (int32, error) {
 		return -1, nil
 	}
 	if n, ok := strings.CutPrefix(s, "cuda:"); ok {
-		if i, err := strconv.ParseInt(n, 10, 16); err == nil && i >= 0 {
+		if i, err := strconv.ParseUint(n, 10, 15); err == nil {
 			return int32(i), nil
 		}
 	}
 	return 0, fmt.Errorf("no such device %q: it is cpu or cuda:N", s)
 }
 
-// Do runs f on the thread with a scope of its own and waits for it. Gradients are
-// off unless f asks for them with Scope.Grad.
+// Do runs f on the thread with a scope of its own and waits for it; calls from
+// several goroutines take turns. An operation that fails ends f and is returned
+// as an *OpError. Gradients are off unless f asks for them with Scope.Grad.
+//
+// f must not call Do of the same thread, which would wait for itself.
 func (t *Thread) Do(f func(s *Scope)) error {
 	var err error
 	finished := make(chan struct{})
 	job := func() {
 		defer close(finished)
 		lib.AtGradSetEnabled(0)
-		s := &Scope{thread: t}
+		s := &Scope{thread: t, random: &random{}}
 		defer s.free()
 		defer func() {
 			switch p := recover().(type) {
@@ -97,29 +111,31 @@ func (t *Thread) Do(f func(s *Scope)) error {
 		}()
 		f(s)
 	}
-	defer func() {
-		if r := recover(); r != nil { // a send on the closed channel
-			err = ErrClosed
-		}
-	}()
-	t.work <- job
-	<-finished
-	return err
+	select {
+	case t.work <- job:
+		<-finished
+		return err
+	case <-t.quit:
+		return ErrClosed
+	case <-t.done:
+		return ErrClosed
+	}
 }
 
-// Close ends the thread after the work that is under way.
+// Close ends the thread after the work that is under way. Tensors that were kept
+// should be freed before.
 func (t *Thread) Close() {
-	t.once.Do(func() { close(t.work) })
+	t.once.Do(func() { close(t.quit) })
 	<-t.done
 }
 
-// Live is the number of tensors that exist: those of open scopes and parameters.
+// Live is the number of tensors that exist: those of open scopes, and those kept.
 func (t *Thread) Live() int64 { return t.live.Load() }
 
 // OpError is a failed operation.
 type OpError struct {
 	Op       string
-	Operands []string // shapes
+	Operands []string // kinds and shapes
 	Message  string
 }
 
