@@ -54,13 +54,11 @@ func proven(t *testing.T, s *snapshot.Snapshot) *snapshot.Snapshot {
 
 func TestAGraphThatComputesSomethingElseIsRejected(t *testing.T) {
 	s := onnxScorer(t, config.Default())
-	s.take(&candidate{blob: blob(t, proven(t, specimen.SASRec(specimen.Small, 20, 1))), version: snapshot.Version{Epoch: 1, Step: 1}})
-	require.Empty(t, s.State().Trouble)
+	require.NoError(t, s.Load(blob(t, proven(t, specimen.SASRec(specimen.Small, 20, 1)))))
 
 	lies := proven(t, specimen.SASRec(specimen.Small, 20, 2))
 	lies.Probe.Scores[1][0] += 0.01
-	s.take(&candidate{blob: blob(t, lies), version: lies.Version()})
-	require.Contains(t, s.State().Trouble, "differ from the trainer's")
+	require.ErrorContains(t, s.Load(blob(t, lies)), "differ from the trainer's")
 	m := s.Acquire()
 	defer m.Release()
 	require.EqualValues(t, 1, m.Manifest.Step)
@@ -81,8 +79,7 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 		m, err := snapshot.DecodeManifest(b.Manifest)
 		require.NoError(t, err)
 		m.Step = next // the same weights under a new version
-		s.take(&candidate{blob: restamped(t, b, m), version: m.Version()})
-		require.Empty(t, s.State().Trouble)
+		require.NoError(t, s.Load(restamped(t, b, m)))
 	}
 	swap()
 

@@ -220,29 +220,40 @@ func (s *Scorer) loadEach(ctx context.Context) error {
 		s.pending = nil
 		s.mu.Unlock()
 		if next != nil {
-			s.take(next)
+			_ = s.take(next) // it has been counted and logged
 		}
 	}
 }
 
-// take loads one snapshot and makes it the current model, or says why not.
-func (s *Scorer) take(c *candidate) {
-	m, err := s.load(c)
-	if errors.Is(err, errSame) {
-		return // the topic is being read again
+// Load makes a snapshot that did not come from the topic the current model, or
+// says why not.
+func (s *Scorer) Load(blob *stream.Blob) error {
+	manifest, err := snapshot.DecodeManifest(blob.Manifest)
+	if err != nil {
+		s.reject(blob.ID, err)
+		return err
 	}
-	if errors.Is(err, errOlder) {
+	return s.take(&candidate{blob, manifest.Version()})
+}
+
+// take loads one snapshot and makes it the current model, or says why not.
+func (s *Scorer) take(c *candidate) error {
+	m, err := s.load(c)
+	switch {
+	case errors.Is(err, errSame):
+		return nil // the topic is being read again
+	case errors.Is(err, errOlder):
 		s.outcomes.WithLabelValues(refused).Inc()
 		s.log.Warn("snapshot refused", "snapshot", c.blob.ID, "error", err)
-		return
-	}
-	if err != nil {
+		return err
+	case err != nil:
 		s.reject(c.blob.ID, err)
-		return
+		return err
 	}
 	s.swap(m)
 	s.outcomes.WithLabelValues(swapped).Inc()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.trouble = ""
 	if len(s.progress) == remembered {
 		s.progress = append(s.progress[:0], s.progress[1:]...)
@@ -251,7 +262,7 @@ func (s *Scorer) take(c *candidate) {
 		Epoch: m.Manifest.Epoch, Step: m.Manifest.Step,
 		Watermark: m.Manifest.Watermark, Created: m.Manifest.Created, Metrics: m.Manifest.Metrics,
 	})
-	s.mu.Unlock()
+	return nil
 }
 
 func (s *Scorer) reject(id string, err error) {

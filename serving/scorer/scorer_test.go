@@ -58,7 +58,7 @@ func (r *rig) arrive(b *stream.Blob) {
 	r.offer(b)
 	if c := r.pending; c != nil {
 		r.pending = nil
-		r.take(c)
+		_ = r.take(c)
 	}
 }
 
