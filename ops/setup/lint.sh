@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Runs golangci-lint at the version in tools.txt, built once per user into the cache.
+# Lint the Go code (golangci-lint) and the alerts (promtool). The linter is built once
+# per version into the per-user cache, which takes some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-module=$(grep golangci-lint ops/setup/tools.txt)
-bin="${XDG_CACHE_HOME:-$HOME/.cache}/seralm/tools/golangci-lint-${module##*@}"
-if [ ! -x "$bin" ]; then
-  echo "lint: building $module, some minutes the first time" >&2
-  tmp=$(mktemp -d)
+
+tool="$(grep golangci-lint ops/setup/tools.txt | grep -v '^#')"
+bin="${XDG_CACHE_HOME:-$HOME/.cache}/seralm/tools/golangci-lint-${tool##*@}"
+if [[ ! -x $bin/golangci-lint ]]; then
+  echo "lint: building $tool, once (some minutes)" >&2
+  mkdir -p "$bin"
+  # Into a folder beside it and then renamed: an interrupted build leaves nothing that runs.
+  tmp="$(mktemp -d "$bin/.partial-XXXXXX")"
   trap 'rm -rf "$tmp"' EXIT
-  env -u CXX -u CGO_CFLAGS -u CGO_CXXFLAGS -u CGO_LDFLAGS CGO_ENABLED=0 GOFLAGS= GOBIN="$tmp" go install "$module"
-  mkdir -p "$(dirname "$bin")"
-  mv "$tmp/golangci-lint" "$bin"
+  CGO_ENABLED=0 GOFLAGS= GOBIN="$tmp" go install "$tool"
+  mv "$tmp/golangci-lint" "$bin/golangci-lint"
 fi
-exec "$bin" run "$@" ./...
+"$bin/golangci-lint" run ./...
+
+ops/prometheus/check.sh
