@@ -25,6 +25,9 @@ func (t *Trainer) snapshot(ctx context.Context, now time.Time) (records []*kgo.R
 	s.Epoch = t.epoch
 	s.Offsets = t.next
 	s.Created = now.UTC()
+	if n := t.since.Targets; n > 0 {
+		s.Metrics = map[string]float64{"log_p": -t.since.NLL / float64(n)}
+	}
 	manifest, payload, err := snapshot.Encode(s)
 	if err != nil {
 		return nil, 0, fmt.Errorf("encoding the snapshot of step %d: %w", s.Step, err)

@@ -67,6 +67,7 @@ type Trainer struct {
 	torn      bool
 	dirty     int                             // steps since the last snapshot
 	published time.Time                       // of the last snapshot
+	since     seqrec.Loss                     // over the steps since then: NLL is a sum here
 	learnt    atomic.Pointer[map[int32]int64] // next, for the lag watcher
 }
 
@@ -239,6 +240,8 @@ func (t *Trainer) learn(ctx context.Context, events []online.Event) (online.Resu
 	t.metrics.duplicates.Add(float64(r.Duplicates))
 	if r.Numeric == nil {
 		t.metrics.loss.Set(r.Loss.NLL)
+		t.since.NLL += r.Loss.NLL * float64(r.Loss.Targets)
+		t.since.Targets += r.Loss.Targets
 		return r, nil
 	}
 	t.metrics.badSteps.Inc()
@@ -305,7 +308,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 		t.journalNext = records[0].Offset + 1
 	}
 	if due {
-		t.dirty, t.published = 0, now
+		t.dirty, t.published, t.since = 0, now, seqrec.Loss{}
 		t.metrics.snapshots.Inc()
 	}
 	return nil
