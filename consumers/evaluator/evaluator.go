@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,8 @@ type Evaluator struct {
 	items  *online.Sequencer
 	at     []position // of the events of the batch being ranked
 	gauge  *prometheus.GaugeVec
+
+	ranked atomic.Int64
 
 	mu    sync.Mutex
 	curve []Point
@@ -163,6 +166,7 @@ func (e *Evaluator) evaluate(ctx context.Context, merge *stream.Merge, begin map
 		if err := e.eval.Observe(ctx, events, fresh); err != nil {
 			return err
 		}
+		e.ranked.Store(e.eval.Counts().Ranked)
 		if c := e.eval.Counts(); c.Ranked-marked >= int64(max(1, e.cfg.Evaluator.Window/10)) || c.Ranked > 0 && marked == 0 {
 			marked = c.Ranked
 			e.publish()
@@ -229,6 +233,9 @@ func (e *Evaluator) Curve() []Point {
 	defer e.mu.Unlock()
 	return append([]Point(nil), e.curve...)
 }
+
+// Ranked returns how many events were ranked so far.
+func (e *Evaluator) Ranked() int64 { return e.ranked.Load() }
 
 func total(offsets map[int32]int64) (sum int64) {
 	for _, o := range offsets {
