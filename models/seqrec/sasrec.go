@@ -52,9 +52,8 @@ func NewSASRec(h Hyper, rows int, o Options) (*SASRec, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &SASRec{hyper: h, opts: o, thread: thread, rows: max(rows, vocab.FirstItem)}
+	m := &SASRec{hyper: h, opts: o, thread: thread, params: tensor.NewParams(), rows: max(rows, vocab.FirstItem)}
 	err = thread.Do(func(s *tensor.Scope) {
-		m.params = tensor.NewParams(s)
 		for _, p := range m.shapes() {
 			m.params.Add(s, p.name, initial(o.Seed, p), p.shape...)
 		}
@@ -141,38 +140,23 @@ func (m *SASRec) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, 
 	var nll, norm float64
 	err = m.thread.Do(func(s *tensor.Scope) {
 		s.Seed(mix(m.opts.Seed, step))
-		var parts []*tensor.Tensor
 		var hidden *tensor.Tensor
 		s.Grad(func() {
+			var parts []*tensor.Tensor
 			for _, g := range groups {
 				h := m.encode(s, g.ids, g.rows, g.width, m.opts.Dropout)
 				parts = append(parts, s.IndexSelect(s.View(h, int64(g.rows*g.width), int64(m.hyper.Dim)), 0, s.I64(g.at, int64(len(g.at)))))
 			}
-			hidden = parts[0]
-			if len(parts) > 1 {
-				hidden = s.Cat(0, parts...)
-			}
+			hidden = s.Cat(0, parts...)
 		})
-		// The softmax over all items dominates memory: it is taken in chunks of
-		// targets against a detached copy of the hidden states, whose gradient is
-		// then carried through the encoder in one pass.
-		leaf := s.Leaf(hidden)
-		chunk := max(1, softmaxElements/m.rows)
-		for from := 0; from < n; from += chunk {
-			to := min(n, from+chunk)
-			s.Sub(func(s *tensor.Scope) {
-				s.Grad(func() {
-					loss := s.MulScalar(m.nll(s, s.Narrow(leaf, 0, int64(from), int64(to-from)), targets[from:to]), 1/float64(n))
-					nll += s.Value(s.Detach(loss))
-					s.Backward(loss)
-				})
-			})
-		}
+		table := m.params.Get(itemTable)
+		var byHidden, byItems *tensor.Tensor
+		nll, byHidden, byItems = crossEntropy(s, m.realItems(s, table), hidden, targets)
 		if !finite(nll) {
-			m.params.ClearGradients(s)
 			return
 		}
-		s.Grad(func() { s.Backward(s.Sum(s.Mul(hidden, s.Gradient(leaf)))) })
+		s.BackwardFrom([]*tensor.Tensor{hidden}, []*tensor.Tensor{byHidden})
+		s.AddInPlace(m.realItems(s, s.Gradient(table)), byItems)
 		adam := tensor.DefaultAdam(m.opts.LearningRate)
 		adam.ClipNorm = m.opts.ClipNorm
 		norm = m.params.Step(s, adam)
@@ -188,15 +172,9 @@ func (m *SASRec) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, 
 	return Loss{NLL: nll, Targets: n}, nil
 }
 
-// softmaxElements bounds targets x rows of one softmax: 128 MiB of float32.
-const softmaxElements = 1 << 25
-
-// nll is the sum of -log p(target) for hidden states [n, d].
-func (m *SASRec) nll(s *tensor.Scope, hidden *tensor.Tensor, targets []int64) *tensor.Tensor {
-	items := s.Narrow(m.params.Get(itemTable), 0, vocab.FirstItem, int64(m.rows-vocab.FirstItem))
-	logits := s.Matmul(hidden, s.Transpose(items, 0, 1))
-	n := int64(len(targets))
-	return s.MulScalar(s.NLLLoss(s.LogSoftmax(logits, 1), s.I64(targets, n)), float64(n))
+// realItems are the rows of a table that can be targets.
+func (m *SASRec) realItems(s *tensor.Scope, table *tensor.Tensor) *tensor.Tensor {
+	return s.Narrow(table, 0, vocab.FirstItem, int64(m.rows-vocab.FirstItem))
 }
 
 // encode returns the hidden states [B, T, d] of ids [B*T].
@@ -353,7 +331,7 @@ var negInf = float32(math.Inf(-1))
 
 // Close implements Recommender.
 func (m *SASRec) Close() {
-	_ = m.thread.Do(func(*tensor.Scope) { m.params.Free() })
+	_ = m.thread.Do(m.params.Free)
 	m.thread.Close()
 }
 
