@@ -166,6 +166,15 @@ func (s *Scope) MulScalarInPlace(x *Tensor, v float64) {
 	s.scalar("mul_scalar_", lib.AtgMulScalar_, x, v)
 }
 
+// LerpInPlace moves x towards y: x += w (y - x).
+func (s *Scope) LerpInPlace(x, y *Tensor, w float64) {
+	var c lib.Ctensor
+	k := lib.AtsFloat(w)
+	lib.AtgLerp_(&c, x.c, y.c, k)
+	lib.AtsFree(k)
+	s.own("lerp_", c, x, y)
+}
+
 // AddmmInPlace is x += a b for matrices.
 func (s *Scope) AddmmInPlace(x, a, b *Tensor) {
 	var c lib.Ctensor

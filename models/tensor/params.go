@@ -4,14 +4,11 @@ import (
 	"fmt"
 	"math"
 	"sort"
-
-	lib "github.com/sugarme/gotch/libtch"
 )
 
 // Params are the trainable tensors of a model and their Adam state. They outlive
 // scopes: Free ends them. Everything here runs inside Thread.Do.
 type Params struct {
-	thread *Thread
 	byName map[string]*param
 	names  []string
 	step   int64
@@ -26,8 +23,8 @@ type param struct {
 }
 
 // NewParams returns an empty set.
-func NewParams(s *Scope) *Params {
-	return &Params{thread: s.thread, byName: map[string]*param{}}
+func NewParams() *Params {
+	return &Params{byName: map[string]*param{}}
 }
 
 // Add makes a parameter of the values.
@@ -40,7 +37,7 @@ func (p *Params) Add(s *Scope, name string, values []float32, shape ...int64) {
 	p.names = append(p.names, name)
 	sort.Strings(p.names)
 	p.allocate(s, q, shape[0])
-	p.write(s, q.value, s.F32(values, shape...))
+	s.CopyInPlace(q.value, s.F32(values, shape...))
 }
 
 // allocate gives q stores of the given capacity of rows, keeping what it holds.
@@ -48,51 +45,24 @@ func (p *Params) allocate(s *Scope, q *param, capacity int64) {
 	full := append([]int64{capacity}, q.shape[1:]...)
 	old := *q
 	for i, view := range []*Tensor{old.value, old.m, old.v} {
-		store := p.keep(s.Zeros(Float32, full...), s)
+		store := s.Keep(s.Zeros(Float32, full...))
 		if view != nil {
-			p.write(s, s.Narrow(store, 0, 0, view.Shape()[0]), view)
+			s.CopyInPlace(s.Narrow(store, 0, 0, view.Shape()[0]), view)
 		}
 		q.stores[i] = store
 	}
 	p.views(s, q)
 	for i, view := range []*Tensor{old.value, old.m, old.v} {
-		p.drop(view)
-		p.drop(old.stores[i])
+		s.Free(view)
+		s.Free(old.stores[i])
 	}
 }
 
 // views renews the tensors that the model computes with. The value is a leaf of
 // autograd that shares the store's memory.
 func (p *Params) views(s *Scope, q *param) {
-	view := func(store *Tensor) *Tensor { return p.keep(s.Detach(s.Narrow(store, 0, 0, q.shape[0])), s) }
-	q.value, q.m, q.v = view(q.stores[0]), view(q.stores[1]), view(q.stores[2])
-	var c lib.Ctensor
-	lib.AtgSetRequiresGrad(&c, q.value.c, 1)
-	s.own("set_requires_grad", c, q.value)
-}
-
-// keep takes a tensor out of its scope.
-func (p *Params) keep(t *Tensor, s *Scope) *Tensor {
-	for i := len(s.owned) - 1; i >= 0; i-- {
-		if s.owned[i] == t {
-			s.owned = append(s.owned[:i], s.owned[i+1:]...)
-			return t
-		}
-	}
-	panic("BUG: keeping a tensor of another scope")
-}
-
-func (p *Params) drop(t *Tensor) {
-	if t != nil {
-		lib.AtFree(t.c)
-		t.c = nil
-		p.thread.live.Add(-1)
-	}
-}
-
-func (p *Params) write(s *Scope, dst, src *Tensor) {
-	lib.AtCopy_(dst.c, src.c)
-	check("copy_", dst, src)
+	view := func(store *Tensor) *Tensor { return s.Narrow(store, 0, 0, q.shape[0]) }
+	q.value, q.m, q.v = s.Keep(s.Leaf(view(q.stores[0]))), s.Keep(view(q.stores[1])), s.Keep(view(q.stores[2]))
 }
 
 // Get returns the parameter to compute with. It is valid until Grow or Free.
@@ -129,17 +99,17 @@ func (p *Params) Grow(s *Scope, name string, rows []float32) {
 	}
 	q.shape = append([]int64{from + more}, q.shape[1:]...)
 	for _, old := range []*Tensor{q.value, q.m, q.v} {
-		p.drop(old)
+		s.Free(old)
 	}
 	p.views(s, q)
-	p.write(s, s.Narrow(q.stores[0], 0, from, more), s.F32(rows, append([]int64{more}, q.shape[1:]...)...))
+	s.CopyInPlace(s.Narrow(q.stores[0], 0, from, more), s.F32(rows, append([]int64{more}, q.shape[1:]...)...))
 }
 
 // Free ends the parameters.
-func (p *Params) Free() {
+func (p *Params) Free(s *Scope) {
 	for _, q := range p.byName {
 		for _, t := range append([]*Tensor{q.value, q.m, q.v}, q.stores[:]...) {
-			p.drop(t)
+			s.Free(t)
 		}
 	}
 	p.byName, p.names = map[string]*param{}, nil
@@ -170,7 +140,7 @@ func (p *Params) Step(s *Scope, o Adam) (norm float64) {
 	var squares []*Tensor
 	for _, name := range p.names {
 		q := p.byName[name]
-		if g := p.Gradient(s, name); g != nil {
+		if g := s.Gradient(q.value); g != nil {
 			pairs = append(pairs, pair{q, g})
 			squares = append(squares, s.View(s.Sum(s.Square(g)), 1))
 		}
@@ -190,9 +160,7 @@ func (p *Params) Step(s *Scope, o Adam) (norm float64) {
 		}
 	}
 	for _, x := range pairs {
-		var c lib.Ctensor
-		lib.AtgZero_(&c, x.g.c)
-		s.own("zero_", c, x.g)
+		s.ZeroInPlace(x.g)
 	}
 	return norm
 }
@@ -201,52 +169,22 @@ func (p *Params) update(s *Scope, q *param, g *Tensor, o Adam, scale float64) {
 	if scale != 1 {
 		g = s.MulScalar(g, scale)
 	}
-	s.lerp(q.m, g, 1-o.Beta1)
-	s.lerp(q.v, s.Square(g), 1-o.Beta2)
+	s.LerpInPlace(q.m, g, 1-o.Beta1)
+	s.LerpInPlace(q.v, s.Square(g), 1-o.Beta2)
 	t := float64(p.step)
 	correction1, correction2 := 1-math.Pow(o.Beta1, t), 1-math.Pow(o.Beta2, t)
 	denominator := s.AddScalar(s.MulScalar(s.Sqrt(q.v), 1/math.Sqrt(correction2)), o.Eps)
 	if o.WeightDecay != 0 {
-		s.add(q.value, s.MulScalar(q.value, -o.LearningRate*o.WeightDecay))
+		s.AddInPlace(q.value, s.MulScalar(q.value, -o.LearningRate*o.WeightDecay))
 	}
-	s.add(q.value, s.MulScalar(s.Div(q.m, denominator), -o.LearningRate/correction1))
-}
-
-// lerp moves x towards y in place: x += w (y - x).
-func (s *Scope) lerp(x, y *Tensor, w float64) {
-	var c lib.Ctensor
-	k := lib.AtsFloat(w)
-	lib.AtgLerp_(&c, x.c, y.c, k)
-	lib.AtsFree(k)
-	s.own("lerp_", c, x, y)
-}
-
-// add is x += y in place.
-func (s *Scope) add(x, y *Tensor) {
-	var c lib.Ctensor
-	lib.AtgAdd_(&c, x.c, y.c)
-	s.own("add_", c, x, y)
-}
-
-// Gradient of a parameter, nil if Backward has not reached it since the tensor
-// was made.
-func (p *Params) Gradient(s *Scope, name string) *Tensor {
-	var c lib.Ctensor
-	lib.AtgGrad(&c, p.must(name).value.c)
-	g := s.own("grad", c)
-	if !lib.AtDefined(g.c) {
-		return nil
-	}
-	return g
+	s.AddInPlace(q.value, s.MulScalar(s.Div(q.m, denominator), -o.LearningRate/correction1))
 }
 
 // ClearGradients forgets what Backward left.
 func (p *Params) ClearGradients(s *Scope) {
-	for _, name := range p.names {
-		if g := p.Gradient(s, name); g != nil {
-			var c lib.Ctensor
-			lib.AtgZero_(&c, g.c)
-			s.own("zero_", c, g)
+	for _, q := range p.byName {
+		if g := s.Gradient(q.value); g != nil {
+			s.ZeroInPlace(g)
 		}
 	}
 }
@@ -279,13 +217,13 @@ func (p *Params) Values(s *Scope) map[string]State {
 
 // Load replaces everything. A state without moments gets zero ones.
 func (p *Params) Load(s *Scope, states map[string]State, step int64) {
-	p.Free()
+	p.Free(s)
 	for name, st := range states {
 		p.Add(s, name, st.Value, st.Shape...)
 		q := p.byName[name]
 		if st.M != nil {
-			p.write(s, q.m, s.F32(st.M, st.Shape...))
-			p.write(s, q.v, s.F32(st.V, st.Shape...))
+			s.CopyInPlace(q.m, s.F32(st.M, st.Shape...))
+			s.CopyInPlace(q.v, s.F32(st.V, st.Shape...))
 		}
 	}
 	p.step = step
