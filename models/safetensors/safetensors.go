@@ -110,14 +110,46 @@ func Encode(tensors []Named, meta map[string]string) ([]byte, error) {
 // Decode reads a file held in memory. The tensors' Data alias it; they stand in
 // the order of their names.
 func Decode(file []byte) ([]Named, map[string]string, error) {
-	if len(file) < 8 {
-		return nil, nil, fmt.Errorf("%w: %d bytes are too few for a header", ErrFormat, len(file))
-	}
-	n := binary.LittleEndian.Uint64(file)
-	if n > maxHeader || n > uint64(len(file)-8) {
-		return nil, nil, fmt.Errorf("%w: a header of %d bytes in a file of %d", ErrFormat, n, len(file))
+	n, err := headerSize(file, int64(len(file)))
+	if err != nil {
+		return nil, nil, err
 	}
 	raw, data := file[8:8+n], file[8+n:]
+	places, meta, err := decodeHeader(raw, int64(len(data)))
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []Named
+	for _, p := range places {
+		out = append(out, Named{p.name, p.DType, p.Shape, data[p.from():p.to():p.to()]})
+	}
+	return out, meta, nil
+}
+
+// headerSize reads the length of the header from the first 8 of size bytes.
+func headerSize(first []byte, size int64) (int64, error) {
+	if len(first) < 8 {
+		return 0, fmt.Errorf("%w: %d bytes are too few for a header", ErrFormat, size)
+	}
+	n := binary.LittleEndian.Uint64(first)
+	if n > maxHeader || int64(n) > size-8 {
+		return 0, fmt.Errorf("%w: a header of %d bytes in a file of %d", ErrFormat, n, size)
+	}
+	return int64(n), nil
+}
+
+// place is where a tensor's data stands.
+type place struct {
+	name string
+	entry
+}
+
+func (p place) from() int64 { return p.Offsets[0] }
+func (p place) to() int64   { return p.Offsets[1] }
+
+// decodeHeader checks that the tensors fill size bytes of data; they are returned in
+// the order of their names.
+func decodeHeader(raw []byte, size int64) ([]place, map[string]string, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	var header map[string]json.RawMessage
 	if err := d.Decode(&header); err != nil {
@@ -133,39 +165,35 @@ func Decode(file []byte) ([]Named, map[string]string, error) {
 		}
 		delete(header, metadataKey)
 	}
-	type span struct{ from, to int64 }
-	var out []Named
-	var spans []span
+	var out []place
 	for name, text := range header {
-		var e entry
-		if err := json.Unmarshal(text, &e); err != nil {
+		p := place{name: name}
+		if err := json.Unmarshal(text, &p.entry); err != nil {
 			return nil, nil, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
 		}
-		want, err := bytesOf(e.DType, e.Shape)
+		want, err := bytesOf(p.DType, p.Shape)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
 		}
-		from, to := e.Offsets[0], e.Offsets[1]
-		if from < 0 || to < from || to > int64(len(data)) || to-from != want {
-			return nil, nil, fmt.Errorf("%w: tensor %q: bytes [%d, %d) for %s %v in %d bytes of data (truncated?)", ErrFormat, name, from, to, e.DType, e.Shape, len(data))
+		if p.from() < 0 || p.to() < p.from() || p.to() > size || p.to()-p.from() != want {
+			return nil, nil, fmt.Errorf("%w: tensor %q: bytes [%d, %d) for %s %v in %d bytes of data (truncated?)", ErrFormat, name, p.from(), p.to(), p.DType, p.Shape, size)
 		}
-		spans = append(spans, span{from, to})
-		out = append(out, Named{name, e.DType, e.Shape, data[from:to:to]})
+		out = append(out, p)
 	}
-	sort.Slice(spans, func(i, j int) bool {
-		return spans[i].from < spans[j].from || spans[i].from == spans[j].from && spans[i].to < spans[j].to
+	sort.Slice(out, func(i, j int) bool {
+		return out[i].from() < out[j].from() || out[i].from() == out[j].from() && out[i].to() < out[j].to()
 	})
 	var at int64
-	for _, s := range spans {
-		if s.from != at {
+	for _, p := range out {
+		if p.from() != at {
 			return nil, nil, fmt.Errorf("%w: its tensors overlap or leave a gap at byte %d", ErrFormat, at)
 		}
-		at = s.to
+		at = p.to()
 	}
-	if at != int64(len(data)) {
-		return nil, nil, fmt.Errorf("%w: %d bytes of data belong to no tensor", ErrFormat, int64(len(data))-at)
+	if at != size {
+		return nil, nil, fmt.Errorf("%w: %d bytes of data belong to no tensor", ErrFormat, size-at)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	sort.Slice(out, func(i, j int) bool { return out[i].name < out[j].name })
 	return out, meta, nil
 }
 
