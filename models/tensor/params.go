@@ -10,7 +10,7 @@ import (
 // scopes: Free ends them. Everything here runs inside Thread.Do.
 type Params struct {
 	byName map[string]*param
-	names  []string
+	names  []string // sorted: the order of sums, and so their last bits
 	step   int64
 }
 
@@ -75,12 +75,6 @@ func (p *Params) must(name string) *param {
 	}
 	return q
 }
-
-// Names in alphabetical order.
-func (p *Params) Names() []string { return p.names }
-
-// Shape of a parameter.
-func (p *Params) Shape(name string) []int64 { return p.must(name).shape }
 
 // Grow appends rows to a table: capacity doubles when it is spent, so that a
 // vocabulary of n costs O(n) copies in all. Moments of new rows are zero.
@@ -148,7 +142,7 @@ func (p *Params) Step(s *Scope, o Adam) (norm float64) {
 	if len(pairs) == 0 {
 		return 0
 	}
-	norm = math.Sqrt(s.Value(s.View(s.Sum(s.Cat(0, squares...)), 1)))
+	norm = math.Sqrt(s.Value(s.Sum(s.Cat(0, squares...))))
 	if !math.IsNaN(norm) && !math.IsInf(norm, 0) {
 		p.step++
 		scale := 1.0
@@ -178,15 +172,6 @@ func (p *Params) update(s *Scope, q *param, g *Tensor, o Adam, scale float64) {
 		s.AddInPlace(q.value, s.MulScalar(q.value, -o.LearningRate*o.WeightDecay))
 	}
 	s.AddInPlace(q.value, s.MulScalar(s.Div(q.m, denominator), -o.LearningRate/correction1))
-}
-
-// ClearGradients forgets what Backward left.
-func (p *Params) ClearGradients(s *Scope) {
-	for _, q := range p.byName {
-		if g := s.Gradient(q.value); g != nil {
-			s.ZeroInPlace(g)
-		}
-	}
 }
 
 // State of one parameter, row major.
