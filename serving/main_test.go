@@ -146,7 +146,7 @@ func ids(rows ...int) []string {
 
 var errDown = errors.New("connection refused")
 
-// handlerFunc answers every gateway route in the tests.
-var noGateway http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// gateway answers the gateway's routes in the tests.
+var gateway http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "the gateway's answer")
 })

@@ -1,11 +1,13 @@
 package serving
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +40,8 @@ type query struct {
 	ExcludeSeen *bool    `json:"exclude_seen"`
 	Explain     bool     `json:"explain"`
 }
+
+var queryFields = []string{"user", "history", "session", "n", "exclude", "candidates", "categories", "exclude_seen", "explain"}
 
 // excludeSeen reports whether the history's items are left out, which is the default.
 func (q *query) excludeSeen() bool { return q.ExcludeSeen == nil || *q.ExcludeSeen }
@@ -98,13 +102,20 @@ func decodeQuery(body []byte, lim limits) (*query, error) {
 	if !json.Valid(body) {
 		return nil, problem.Body("it is not valid JSON", remedy)
 	}
-	if trimmed := strings.TrimLeft(string(body[:min(len(body), 64)]), " \t\r\n"); !strings.HasPrefix(trimmed, "{") {
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return nil, problem.Body("it is not a JSON object", remedy)
 	}
-	if _, err := json.Parse(body, q, json.DisallowUnknownFields); err != nil {
+	if _, err := json.Parse(body, q, json.DisallowUnknownFields|json.DontMatchCaseInsensitiveStructFields); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return nil, problem.Field(wrong.Field, "it is a "+wrong.Value, "send "+wrong.Type.String())
+			field, index, nested := strings.Cut(wrong.Field, ".")
+			if nested {
+				field += "[" + index + "]"
+			}
+			return nil, problem.Field(field, "it has the wrong type", "send "+typeName(wrong.Type))
+		}
+		if name, ok := unknownField(err); ok {
+			return nil, problem.Field(quotable(name), "there is no such field", "use "+strings.Join(queryFields, ", "))
 		}
 		return nil, problem.Body(strings.TrimPrefix(err.Error(), "json: "), remedy)
 	}
@@ -114,6 +125,30 @@ func decodeQuery(body []byte, lim limits) (*query, error) {
 		}
 	}
 	return q, q.check(lim)
+}
+
+// unknownField tells which field a strict parser met that it does not know.
+func unknownField(err error) (string, bool) {
+	quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field ")
+	if !ok {
+		return "", false
+	}
+	name, err := strconv.Unquote(quoted)
+	return name, err == nil
+}
+
+// typeName says what a field takes, in JSON's words.
+func typeName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list of strings"
+	default:
+		return "a string"
+	}
 }
 
 func (q *query) check(lim limits) error {
