@@ -2,6 +2,7 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -215,6 +216,9 @@ func (l *lookups) stored(ctx context.Context, user string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.HistoryDeadline)
 	defer cancel()
 	items, err := l.histories.History(ctx, user, l.length)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, err // who asked has gone, which says nothing about the histories
+	}
 	if err != nil {
 		l.unread.Inc()
 		if !l.blind.Swap(true) { // once per outage, not once per look-up
