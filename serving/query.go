@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -98,8 +99,10 @@ func readQuery(w http.ResponseWriter, r *http.Request, maxBody int64, lim limits
 func decodeQuery(body []byte, lim limits) (*query, error) {
 	q := &query{N: lim.defaultN}
 	const remedy = `send a JSON object such as {"user": "u1", "n": 10}`
-	// Look at the syntax first: an error about a field then is about its type.
-	if !json.Valid(body) {
+	// Look at the syntax first: an error about a field then is about its type. The
+	// standard library's check bounds the depth of nesting; segmentio's recurses, and a
+	// large enough body of brackets would overflow the stack and end the process.
+	if !stdjson.Valid(body) {
 		return nil, problem.Body("it is not valid JSON", remedy)
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
