@@ -8,6 +8,7 @@
 //	popular.go      the popular items, kept in memory
 //	recommend.go    the look-up over HTTP
 //	items.go        items and histories over HTTP
+//	current.go      an item as the log has it, for those who change it
 //	status.go       readiness and status
 //	lag.go          how many events the model has not learnt
 //	impressions.go  what was shown, on its way to the log

@@ -58,6 +58,7 @@ type Server struct {
 	views       Views
 	items       *catalogue.Catalogue
 	itemsRead   atomic.Bool // the items topic has been read to its end
+	itemsWhole  atomic.Bool // and is not being read again from its start
 	itemsBad    prometheus.Counter
 	scorer      *scorer.Scorer
 	popular     *popular
@@ -134,6 +135,7 @@ func (s *Server) again(ctx context.Context, what string, follow func(context.Con
 
 func (s *Server) followItems(ctx context.Context) error {
 	topic := stream.NamesOf(s.cfg.Kafka.TopicPrefix).Items()
+	s.itemsWhole.Store(false)
 	err := stream.Follow(ctx, s.cfg.Kafka, topic, func(rec *kgo.Record) error {
 		ev, err := stream.DecodeItem(rec)
 		if err != nil {
@@ -145,7 +147,10 @@ func (s *Server) followItems(ctx context.Context) error {
 			s.itemsBad.Inc()
 		}
 		return nil
-	}, func() { s.itemsRead.Store(true) })
+	}, func() {
+		s.itemsRead.Store(true)
+		s.itemsWhole.Store(true)
+	})
 	if err != nil {
 		return fmt.Errorf("following topic %q: %w", topic, err)
 	}

@@ -3,7 +3,8 @@
 // compacted items topic and rebuilt from it at every start.
 //
 // It imports stream (the topic and its records) and config. It must never write,
-// and it keeps no item text: that is what knowledge is made of, not answers.
+// and it keeps no item text: that is what knowledge is made of, not answers. It
+// keeps where in the topic the text is.
 //
 // Memory is bounded: at most Limit items, each with a title of at most MaxTitle
 // bytes and MaxCategories categories; about 350 bytes an item, typically.
@@ -33,6 +34,8 @@ type Entry struct {
 	Hidden     bool // known, never recommended
 	Deleted    bool // as Hidden, and not to be shown either
 	Time       time.Time
+	Partition  int32 // of the event that said so
+	Offset     int64
 
 	folded string // the title for searching
 }
@@ -81,11 +84,12 @@ type Catalogue struct {
 	described int     // items with an entry, deletions included: what limit bounds
 	live      int     // described and not deleted
 	refused   int     // item events beyond the limit
+	reached   map[int32]int64
 }
 
 // New returns an empty catalogue of at most limit items.
 func New(limit int) *Catalogue {
-	return &Catalogue{limit: limit, items: map[string]*Item{}}
+	return &Catalogue{limit: limit, items: map[string]*Item{}, reached: map[int32]int64{}}
 }
 
 // Get returns an item that has been heard of, from an item event or a model.
@@ -127,6 +131,7 @@ func (c *Catalogue) place(id string) *Item {
 func (c *Catalogue) Apply(ev stream.Event[stream.Item]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.reached[ev.Partition] = ev.Offset
 	var old *Entry
 	if i, ok := c.items[ev.Body.Item]; ok {
 		old = i.Entry()
@@ -148,11 +153,25 @@ func (c *Catalogue) Apply(ev stream.Event[stream.Item]) bool {
 	return true
 }
 
-func entry(ev stream.Event[stream.Item]) *Entry {
-	if ev.Deleted {
-		return &Entry{Deleted: true, Time: ev.Time}
+// Reached reports whether the events at these offsets, by partition, have been
+// applied.
+func (c *Catalogue) Reached(offsets map[int32]int64) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for partition, offset := range offsets {
+		if at, ok := c.reached[partition]; !ok || at < offset {
+			return false
+		}
 	}
-	e := &Entry{Title: cut(ev.Body.Title, MaxTitle), Hidden: ev.Body.Hidden, Time: ev.Time}
+	return true
+}
+
+func entry(ev stream.Event[stream.Item]) *Entry {
+	e := &Entry{Deleted: ev.Deleted, Time: ev.Time, Partition: ev.Partition, Offset: ev.Offset}
+	if ev.Deleted {
+		return e
+	}
+	e.Title, e.Hidden = cut(ev.Body.Title, MaxTitle), ev.Body.Hidden
 	e.folded = strings.ToLower(e.Title)
 	if e.folded == e.Title {
 		e.folded = e.Title // share the memory

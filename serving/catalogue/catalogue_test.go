@@ -137,3 +137,22 @@ func TestReadersNeverSeeHalfAnEntry(t *testing.T) {
 	}
 	writers.Wait()
 }
+
+func TestWhereAnItemIsInTheLogAndHowFarTheLogWasRead(t *testing.T) {
+	c := New(1)
+	require.True(t, c.Reached(nil))
+	require.False(t, c.Reached(map[int32]int64{2: 0}))
+	at := func(ev stream.Event[stream.Item], partition int32, offset int64) stream.Event[stream.Item] {
+		ev.Partition, ev.Offset = partition, offset
+		return ev
+	}
+	c.Apply(at(described("a", "A"), 2, 5))
+	c.Apply(at(described("no room", "B"), 0, 7))
+	a, _ := c.Get("a")
+	require.EqualValues(t, 2, a.Entry().Partition)
+	require.EqualValues(t, 5, a.Entry().Offset)
+	require.True(t, c.Reached(map[int32]int64{2: 5, 0: 7}), "what was refused was read too")
+	require.False(t, c.Reached(map[int32]int64{2: 6}))
+	c.Apply(at(deleted("a"), 2, 9))
+	require.EqualValues(t, 9, a.Entry().Offset)
+}
