@@ -23,6 +23,8 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 	Field  string `json:"field,omitempty"`  // the parameter or JSON field at fault
 	Remedy string `json:"remedy,omitempty"` // what to send instead
+	// Results says of each element of a batch what is wrong with it.
+	Results any `json:"results,omitempty"`
 }
 
 // Error implements error.
@@ -41,6 +43,9 @@ const (
 	typeNotFound   = "urn:seralm:problem:not-found"
 	typeMethod     = "urn:seralm:problem:method"
 	typeUnready    = "urn:seralm:problem:unavailable"
+	typeBusy       = "urn:seralm:problem:busy"
+	typeEvents     = "urn:seralm:problem:events"
+	typeNotHere    = "urn:seralm:problem:not-implemented"
 	typeUnexpected = "urn:seralm:problem:unexpected"
 )
 
@@ -81,6 +86,24 @@ func Unavailable(detail, remedy string) *Problem {
 	return &Problem{Type: typeUnready, Title: "Not available now", Status: http.StatusServiceUnavailable, Detail: detail, Remedy: remedy}
 }
 
+// Busy says that too much is waiting already.
+func Busy(detail, remedy string) *Problem {
+	return &Problem{Type: typeBusy, Title: "Too much at once", Status: http.StatusTooManyRequests, Detail: detail, Remedy: remedy}
+}
+
+// NotImplemented says that this process cannot do what others can.
+func NotImplemented(detail, remedy string) *Problem {
+	return &Problem{Type: typeNotHere, Title: "Not possible here", Status: http.StatusNotImplemented, Detail: detail, Remedy: remedy}
+}
+
+// Events says that none of n events can be used; results says why not, for each.
+func Events(n int, results any) *Problem {
+	return &Problem{
+		Type: typeEvents, Title: "No event can be used", Status: http.StatusBadRequest, Results: results,
+		Detail: "all " + strconv.Itoa(n) + " are refused", Remedy: "see results for what is wrong with each",
+	}
+}
+
 // Unexpected is the answer of a request that met a bug.
 func Unexpected(requestID string) *Problem {
 	return &Problem{
@@ -99,7 +122,7 @@ func Write(w http.ResponseWriter, p *Problem) {
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if p.Status == http.StatusServiceUnavailable {
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1")
 	}
 	w.WriteHeader(p.Status)
