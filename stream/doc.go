@@ -9,11 +9,13 @@
 //
 // If you are debugging
 //
-//	an event that was refused      interaction.go, item.go (validation), record.go (headers)
+//	an event that was refused      interaction.go (items, too), step.go, knowledge.go (validation),
+//	                               record.go (headers)
 //	a topic's settings             topics.go
 //	a connection, TLS, SASL        client.go
 //	the embedded broker, its lock  broker.go
 //	order or loss while reading    merge.go (order), cursor.go (positions), replay.go (journal)
+//	one record read again          read_record.go
 //	a snapshot that never arrives  chunks.go, chunk_reader.go
 //	a fenced or stuck writer       transaction.go
 //	something set aside            deadletters.go

@@ -18,6 +18,7 @@ const (
 	TypeItem        = "seralm.item.v1"
 	TypeImpression  = "seralm.impression.v1"
 	TypeStep        = "seralm.step.v1"
+	TypeKnowledge   = "seralm.knowledge.v1"
 )
 
 // Header keys of the CloudEvents Kafka protocol binding, binary content mode.
@@ -78,9 +79,10 @@ func EventTime(rec *kgo.Record) time.Time {
 }
 
 // NewRecord makes the record of one event: JSON body and CloudEvents headers.
-// body is an Interaction, Item, Impression or Step, whose own time is set to t;
-// nil deletes the item named by key. The error is an *InvalidError when the
-// event breaks a rule that its readers would dead-letter it for.
+// body is an Interaction, Item, Impression, Step or Knowledge, whose own time is set
+// to t; nil deletes the item named by key, NoKnowledge its knowledge. The error is
+// an *InvalidError when the event breaks a rule that its readers would dead-letter
+// it for.
 //
 // The event's time is in ce_time and the body. The record's own timestamp stays
 // unset, so that the client fills in when it was written: brokers count retention
@@ -119,6 +121,17 @@ func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kg
 			return nil, err
 		}
 		kind, want, body = TypeStep, b.Model, b
+	case Knowledge:
+		b.Time = t
+		if err := b.Validate(); err != nil {
+			return nil, err
+		}
+		kind, want, body = TypeKnowledge, b.Item, b
+	case NoKnowledge:
+		kind, want, body = TypeKnowledge, key, nil
+		if err := checkName("item", key, true); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("BUG: no record type for a %T", body)
 	}
@@ -163,7 +176,7 @@ type payload interface {
 }
 
 // decode reads headers and body of a record of one type. fromKey, when not nil,
-// makes the body of a null value (a deletion) from the record's key.
+// makes the body of a null value (a deletion) from the record's key, an item's id.
 func decode[T payload](rec *kgo.Record, kind string, fromKey func(key string) T) (Event[T], error) {
 	ev := Event[T]{Partition: rec.Partition, Offset: rec.Offset}
 	var ceType, ceTime, ceSpec string
@@ -186,7 +199,7 @@ func decode[T payload](rec *kgo.Record, kind string, fromKey func(key string) T)
 	case deleted && ceType == "" && ceSpec == "":
 		// Tools that delete a key know nothing of CloudEvents; the key says it all.
 		ev.Body, ev.Deleted, ev.Time = fromKey(string(rec.Key)), true, rec.Timestamp.UTC()
-		return ev, ev.Body.Validate()
+		return ev, checkName("item", string(rec.Key), true)
 	case ceType == "":
 		return ev, &InvalidError{HeaderType, "the header is missing"}
 	case ceType != kind:
@@ -224,6 +237,9 @@ func decode[T payload](rec *kgo.Record, kind string, fromKey func(key string) T)
 	ev.Time = ev.Time.UTC()
 	if err := checkTime("time", ev.Time); err != nil {
 		return ev, err
+	}
+	if deleted {
+		return ev, checkName("item", string(rec.Key), true)
 	}
 	if err := ev.Body.Validate(); err != nil {
 		return ev, err
