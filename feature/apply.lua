@@ -9,7 +9,7 @@
 -- Returns one letter per event: a applied, d duplicate id, o old (its offset was applied before).
 local call = redis.call
 if call('EXISTS', KEYS[3]) == 1 then
-  return redis.error_reply('WIPING the views are being wiped')
+  return redis.error_reply('WIPING the view is being wiped')
 end
 local held = call('HGET', KEYS[1], ARGV[1])
 if not held then

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,44 @@ func BenchmarkHistory(b *testing.B) {
 		apply(b, w, run(events...))
 		for b.Loop() {
 			history(b, s, "u", 50)
+		}
+	})
+}
+
+// BenchmarkKnowledge puts texts of 500 bytes with vectors of 384 numbers, and reads
+// those of 50 items.
+func BenchmarkKnowledge(b *testing.B) {
+	benchStores(b, func(b *testing.B, s *Store) {
+		beginKnowledge(b, s, 0)
+		next := int64(0)
+		batch := func(n int) KnowledgeRun {
+			records := make([]KnowledgeRecord, n)
+			for i := range records {
+				records[i] = record(next, fmt.Sprint("i", next%10_000))
+				records[i].Text, records[i].Vector = strings.Repeat("x", 500), make([]float32, 384)
+				next++
+			}
+			return knowledgeRun(0, records...)
+		}
+		b.Run("put 1000", func(b *testing.B) {
+			for b.Loop() {
+				put(b, s, batch(1000))
+			}
+		})
+		put(b, s, batch(1000))
+		items := make([]string, 50)
+		for i := range items {
+			items[i] = fmt.Sprint("i", (next-int64(1+i))%10_000)
+		}
+		b.Run("read 50", func(b *testing.B) {
+			for b.Loop() {
+				if len(known(b, s, items...)) != len(items) {
+					b.Fatal("an item is missing")
+				}
+			}
+		})
+		if _, err := s.WipeKnowledge(b.Context()); err != nil {
+			b.Fatal(err)
 		}
 	})
 }

@@ -30,12 +30,14 @@ func everywhere(t *testing.T, test func(t *testing.T, s *Store)) {
 			// Tests share the server: each has its own prefix and leaves nothing.
 			prefix := "test-" + strings.ReplaceAll(t.Name(), "/", "-")
 			s := open(t, config.Redis{Addr: addr, KeyPrefix: prefix, Timeout: 5 * time.Second})
-			_, err := s.Wipe(t.Context())
-			require.NoError(t, err)
-			t.Cleanup(func() {
+			empty := func() {
 				_, err := s.Wipe(context.Background())
 				require.NoError(t, err)
-			})
+				_, err = s.WipeKnowledge(context.Background())
+				require.NoError(t, err)
+			}
+			empty()
+			t.Cleanup(empty)
 			test(t, s)
 		})
 	}

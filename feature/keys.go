@@ -16,12 +16,15 @@ import (
 //	seralm:h:{user}                 list  item ids, oldest first
 //	seralm:s:{user}:window          set   hashes of the event ids seen in one time window
 //
+//	seralm:knowledge                hash  next offset per partition, and the id of the topic
+//	seralm:knowledge:wiping         str   token of the wipe under way
+//	seralm:k:{item}                 hash  what is known of an item, see knowledge.go
+//
 // The braces are Redis hash tags: whatever moves keys by slot keeps a user together.
+// Histories and sets of ids may expire; nothing else does.
 type keys struct{ prefix string }
 
-func (k keys) offsets() string { return k.prefix + ":histories" }
 func (k keys) popular() string { return k.prefix + ":popular" }
-func (k keys) wiping() string  { return k.prefix + ":wiping" }
 
 func (k keys) history(user string) string { return k.prefix + ":h:{" + user + "}" }
 
@@ -29,10 +32,12 @@ func (k keys) seen(user string, window int64) string {
 	return k.prefix + ":s:{" + user + "}:" + strconv.FormatInt(window, 10)
 }
 
-// perUser is the SCAN pattern of all keys that hold something of one user.
-func (k keys) perUser() string {
+func (k keys) knowledge(item string) string { return k.prefix + ":k:{" + item + "}" }
+
+// pattern is the SCAN pattern of the keys of users or items, of the kinds given.
+func (k keys) pattern(kinds string) string {
 	escaped := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(k.prefix)
-	return escaped + ":[hs]:{*"
+	return escaped + ":[" + kinds + "]:{*"
 }
 
 // window numbers the span of time that t falls in. Ids are kept in one set per

@@ -3,7 +3,6 @@ package feature
 import (
 	"context"
 	"fmt"
-	"strconv"
 )
 
 // Scored is an item with its number of interactions.
@@ -48,22 +47,5 @@ func (s *Store) Popular(ctx context.Context, n int) ([]Scored, error) {
 // Offsets returns, for every partition the histories have begun with, the next
 // offset of the interactions topic that they do not hold yet.
 func (s *Store) Offsets(ctx context.Context) (map[int32]int64, error) {
-	fields, err := s.client.HGetAll(ctx, s.keys.offsets()).Result()
-	if err != nil {
-		return nil, fmt.Errorf("reading the histories' offsets: %w", err)
-	}
-	next := make(map[int32]int64, len(fields))
-	for field, value := range fields {
-		if field == topicField {
-			continue
-		}
-		p, err := strconv.ParseInt(field, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("%s holds the field %q, which is no partition: %w", s.keys.offsets(), field, err)
-		}
-		if next[int32(p)], err = strconv.ParseInt(value, 10, 64); err != nil {
-			return nil, fmt.Errorf("%s holds %q for partition %d: %w", s.keys.offsets(), value, p, err)
-		}
-	}
-	return next, nil
+	return s.histories().next(ctx)
 }

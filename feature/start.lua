@@ -6,7 +6,7 @@
 -- Returns the next offset of each partition, in the order asked.
 local call = redis.call
 if call('EXISTS', KEYS[2]) == 1 then
-  return redis.error_reply('WIPING the views are being wiped')
+  return redis.error_reply('WIPING the view is being wiped')
 end
 call('HSETNX', KEYS[1], 'topic', ARGV[1])
 local topic = call('HGET', KEYS[1], 'topic')

@@ -17,32 +17,44 @@ var unlinkScript = redis.NewScript(unlinkSource)
 // keysPerScript bounds how long one removal keeps Redis from answering others.
 const keysPerScript = 1000
 
-// Wipe removes the histories, the popular items and the offsets, and returns how
-// many keys of users it removed. Writers meet ErrWiping until it has ended, and
-// then a view that knows nothing: they start at the beginning of the log.
+// Wipe removes the histories, the popular items and their offsets, and returns how
+// many keys of users it removed. It leaves the knowledge. Writers meet ErrWiping
+// until it has ended, and then a view that knows nothing: they start at the
+// beginning of the log.
 //
 // A wipe that dies leaves its mark, so that nobody writes into a half-wiped view;
 // calling Wipe again takes over. A wipe that was taken over returns an error.
 func (s *Store) Wipe(ctx context.Context) (int64, error) {
+	return s.histories().wipe(ctx, s.keys.pattern("hs"), s.keys.popular())
+}
+
+// WipeKnowledge does the same for the knowledge, and leaves the rest. No text is
+// lost: the knowledge topic has them all, and no model runs to give them back.
+func (s *Store) WipeKnowledge(ctx context.Context) (int64, error) {
+	return s.knowledge().wipe(ctx, s.keys.pattern("k"))
+}
+
+// wipe removes the view's offsets, the keys also named and all that match pattern.
+func (v view) wipe(ctx context.Context, pattern string, also ...string) (int64, error) {
 	token := rand.Text()
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.Set(ctx, s.keys.wiping(), token, 0)
-		p.Unlink(ctx, s.keys.offsets(), s.keys.popular())
+	_, err := v.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, v.wiping, token, 0)
+		p.Unlink(ctx, append(also, v.offsets)...)
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("wiping the views: %w", err)
+		return 0, fmt.Errorf("wiping the %s: %w", v.name, err)
 	}
 	var removed int64
 	// No writer adds keys now, so one full SCAN meets every key there is.
 	for cursor := uint64(0); ; {
-		page, next, err := s.client.Scan(ctx, cursor, s.keys.perUser(), keysPerScript).Result()
+		page, next, err := v.client.Scan(ctx, cursor, pattern, keysPerScript).Result()
 		if err != nil {
-			return removed, fmt.Errorf("wiping the views: %w", err)
+			return removed, fmt.Errorf("wiping the %s: %w", v.name, err)
 		}
 		for len(page) > 0 {
 			n := min(len(page), keysPerScript)
-			count, err := s.unlink(ctx, token, page[:n]...)
+			count, err := v.unlink(ctx, token, page[:n]...)
 			if err != nil {
 				return removed, err
 			}
@@ -52,14 +64,14 @@ func (s *Store) Wipe(ctx context.Context) (int64, error) {
 			break
 		}
 	}
-	_, err = s.unlink(ctx, token, s.keys.wiping())
+	_, err = v.unlink(ctx, token, v.wiping)
 	return removed, err
 }
 
-func (s *Store) unlink(ctx context.Context, token string, keys ...string) (int64, error) {
-	n, err := unlinkScript.Run(ctx, s.client, append([]string{s.keys.wiping()}, keys...), token).Int64()
+func (v view) unlink(ctx context.Context, token string, keys ...string) (int64, error) {
+	n, err := unlinkScript.Run(ctx, v.client, append([]string{v.wiping}, keys...), token).Int64()
 	if err != nil {
-		return 0, fmt.Errorf("wiping the views: %w", err)
+		return 0, fmt.Errorf("wiping the %s: %w", v.name, err)
 	}
 	return n, nil
 }

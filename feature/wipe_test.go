@@ -55,7 +55,7 @@ func TestAHalfWipedViewTakesNoWritesUntilSomeoneFinishes(t *testing.T) {
 		w := s.Writer(bounds)
 		begin(t, w, 0)
 		apply(t, w, run(event(0, "u", "a")))
-		require.NoError(t, s.client.Set(t.Context(), s.keys.wiping(), "dead", 0).Err())
+		require.NoError(t, s.client.Set(t.Context(), s.histories().wiping, "dead", 0).Err())
 
 		require.ErrorIs(t, w.Apply(t.Context(), run(event(1, "u", "b")))[0].Err, ErrWiping)
 		_, err := w.Start(t.Context(), "topic-1", map[int32]int64{0: 0})
@@ -67,7 +67,7 @@ func TestAHalfWipedViewTakesNoWritesUntilSomeoneFinishes(t *testing.T) {
 		begin(t, w, 0)
 		require.Equal(t, "a", apply(t, w, run(event(0, "u", "a"))))
 
-		_, err = s.unlink(t.Context(), "dead", s.keys.history("u"))
+		_, err = s.histories().unlink(t.Context(), "dead", s.keys.history("u"))
 		require.ErrorContains(t, err, "TAKENOVER", "the one presumed dead comes back and removes nothing")
 		require.Equal(t, []string{"a"}, history(t, s, "u", 10))
 	})
