@@ -18,10 +18,10 @@ var disarmed = map[rune]rune{
 	']': ')', '］': ')', '﹈': ')',
 }
 
-// clean makes text from outside into at most most bytes of one line: valid UTF-8,
+// clean makes text from outside into one line of at most limit bytes: valid UTF-8,
 // no control or format characters, runs of white space collapsed to one space, and
 // nothing that a chat template would take for its own.
-func clean(s string, most int) string {
+func clean(s string, limit int) string {
 	var b strings.Builder
 	space := false // between what is written and what comes
 	for i, r := range s {
@@ -44,8 +44,8 @@ func clean(s string, most int) string {
 			r = safe
 		}
 		b.WriteRune(r)
-		if b.Len() > most {
-			return cut(b.String(), most)
+		if b.Len() > limit {
+			return cut(b.String(), limit)
 		}
 	}
 	return b.String()
@@ -59,10 +59,10 @@ func isBroken(s string) bool {
 
 const ellipsis = "…"
 
-// cut shortens s to at most most bytes, ellipsis included: after a word where one
+// cut shortens s to at most limit bytes, ellipsis included: after a word where one
 // ends in the second half, else after a whole rune.
-func cut(s string, most int) string {
-	end := most - len(ellipsis)
+func cut(s string, limit int) string {
+	end := limit - len(ellipsis)
 	for !utf8.RuneStart(s[end]) {
 		end--
 	}
