@@ -2,4 +2,4 @@ package stream
 
 const brokerChildEnv = "SERALM_TEST_BROKER_CHILD"
 
-func brokerChild(dir string) {}
+func brokerChild(cfg string) {}

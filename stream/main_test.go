@@ -20,8 +20,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(brokerChildEnv); dir != "" {
-		brokerChild(dir)
+	if cfg := os.Getenv(brokerChildEnv); cfg != "" {
+		brokerChild(cfg)
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -42,7 +42,6 @@ var prefixes atomic.Int64
 func newTestCluster(t testing.TB) *testCluster {
 	t.Helper()
 	cfg := config.Default().Kafka
-	cfg.TopicPrefix = fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), prefixes.Add(1))
 	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
 		cfg.Brokers = strings.Split(addr, ",")
 	} else {
@@ -51,6 +50,13 @@ func newTestCluster(t testing.TB) *testCluster {
 		t.Cleanup(fake.Close)
 		cfg.Brokers = fake.ListenAddrs()
 	}
+	return connect(t, cfg)
+}
+
+// connect is the cluster that cfg names, left as it was found.
+func connect(t testing.TB, cfg config.Kafka) *testCluster {
+	t.Helper()
+	cfg.TopicPrefix = fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), prefixes.Add(1))
 	c := &testCluster{t: t, cfg: cfg}
 	c.cl = c.client()
 	c.adm = kadm.NewClient(c.cl)
@@ -58,7 +64,7 @@ func newTestCluster(t testing.TB) *testCluster {
 		listed, err := c.adm.ListTopics(context.Background())
 		require.NoError(t, err)
 		for _, name := range listed.Names() {
-			if strings.HasPrefix(name, cfg.TopicPrefix) {
+			if strings.HasPrefix(name, c.cfg.TopicPrefix) {
 				_, err := c.adm.DeleteTopic(context.Background(), name)
 				require.NoError(t, err)
 			}

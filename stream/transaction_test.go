@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -21,11 +23,31 @@ func openTxnWriter(t testing.TB, c *testCluster, id string) *Txn {
 	return txn
 }
 
-// committed returns a group's offsets of a topic.
-func (c *testCluster) committed(group, topic string) map[int32]int64 {
+// settled returns when no transaction of the topic is open, nor being ended: a real
+// cluster answers a commit when it is decided, and tells the partitions after that.
+func (c *testCluster) settled(topic string) string {
 	c.t.Helper()
-	resp, err := c.adm.FetchOffsets(c.t.Context(), group)
+	require.Eventually(c.t, func() bool {
+		stable, err := c.adm.ListCommittedOffsets(c.t.Context(), topic)
+		require.NoError(c.t, err)
+		ends, err := c.adm.ListEndOffsets(c.t.Context(), topic)
+		require.NoError(c.t, err)
+		return maps.Equal(stable.Offsets()[topic], ends.Offsets()[topic])
+	}, 30*time.Second, 5*time.Millisecond, "a transaction stays open")
+	return topic
+}
+
+// committed returns a group's offsets of a topic; see kadm.RequireStable for ctx.
+func (c *testCluster) committed(ctx context.Context, group, topic string) map[int32]int64 {
+	c.t.Helper()
 	out := map[int32]int64{}
+	var resp kadm.OffsetResponses
+	var err error
+	// The first use of groups makes a real cluster create the topic it keeps them in.
+	require.Eventually(c.t, func() bool {
+		resp, err = c.adm.FetchOffsets(ctx, group)
+		return !kerr.IsRetriable(err)
+	}, 30*time.Second, 20*time.Millisecond)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return out
 	}
@@ -60,13 +82,13 @@ func TestRecordsAndOffsetsBecomeVisibleTogether(t *testing.T) {
 		require.NoError(t, txn.Begin())
 		require.NoError(t, txn.Produce(t.Context(), record(out, 0, 1, fmt.Sprint("a", round)), record(out, 0, 1, fmt.Sprint("b", round))))
 		next := map[int32]int64{0: int64(10 * (round + 1)), 1: int64(round)}
-		before := c.committed(group, in)
+		before := c.committed(t.Context(), group, in)
 		require.NoError(t, txn.CommitOffsets(t.Context(), group, in, next))
 		require.Len(t, c.visible(out), 2*round, "nothing before the commit")
-		require.Equal(t, before, c.committed(group, in))
+		require.Equal(t, before, c.committed(t.Context(), group, in))
 		require.NoError(t, txn.Commit(t.Context()))
-		require.Len(t, c.visible(out), 2*(round+1))
-		require.Equal(t, next, c.committed(group, in))
+		require.Len(t, c.visible(c.settled(out)), 2*(round+1))
+		require.Equal(t, next, c.committed(kadm.RequireStable(t.Context()), group, in))
 	}
 }
 
@@ -85,12 +107,12 @@ func TestAnAbortIsInvisible(t *testing.T) {
 	write("dropped", 2)
 	require.NoError(t, txn.Abort(t.Context()))
 	require.NoError(t, txn.Abort(t.Context()), "again is nothing")
-	require.Equal(t, []string{"kept"}, c.visible(out))
-	require.Equal(t, map[int32]int64{0: 1}, c.committed(group, in))
+	require.Equal(t, []string{"kept"}, c.visible(c.settled(out)))
+	require.Equal(t, map[int32]int64{0: 1}, c.committed(kadm.RequireStable(t.Context()), group, in))
 	write("kept too", 3)
 	require.NoError(t, txn.Commit(t.Context()))
-	require.Equal(t, []string{"kept", "kept too"}, c.visible(out))
-	require.Equal(t, map[int32]int64{0: 3}, c.committed(group, in))
+	require.Equal(t, []string{"kept", "kept too"}, c.visible(c.settled(out)))
+	require.Equal(t, map[int32]int64{0: 3}, c.committed(kadm.RequireStable(t.Context()), group, in))
 }
 
 func TestANewerWriterFencesTheOlderWhereverItIs(t *testing.T) {
@@ -119,7 +141,7 @@ func TestANewerWriterFencesTheOlderWhereverItIs(t *testing.T) {
 			require.NoError(t, newer.Begin())
 			require.NoError(t, newer.Produce(t.Context(), record(out, 0, 1, "of the newer")))
 			require.NoError(t, newer.Commit(t.Context()))
-			require.Equal(t, []string{"of the newer"}, c.visible(out))
+			require.Equal(t, []string{"of the newer"}, c.visible(c.settled(out)))
 		})
 	}
 }
@@ -141,7 +163,7 @@ func TestAnIdleOlderWriterIsFencedAtItsNextTransaction(t *testing.T) {
 		err = old.Produce(t.Context(), record(out, 0, 1, "zombie"))
 	}
 	require.ErrorIs(t, err, ErrFenced)
-	require.Equal(t, []string{"one", "two"}, c.visible(out))
+	require.Equal(t, []string{"one", "two"}, c.visible(c.settled(out)))
 }
 
 func TestMisuseOfATransactionIsABug(t *testing.T) {
@@ -169,6 +191,7 @@ func TestLargeSnapshots(t *testing.T) {
 		require.NoError(t, txn.Produce(t.Context(), ChunkRecords(topic, "m", i, fmt.Sprint(i), []byte("{}"), payload, chunk)...))
 		require.NoError(t, txn.Commit(t.Context()))
 	}
+	c.settled(topic)
 	r := NewChunkReader(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	var blobs []*Blob
