@@ -150,63 +150,6 @@ func (t *Txn) CommitOffsets(ctx context.Context, group, topic string, next map[i
 // decided; readers see it when the cluster has told the partitions, a moment later,
 // and the next NewTxn of the id waits for that. After ErrAborted nothing of it is ever
 // visible; after ErrUnknownOutcome and ErrFenced this Txn is of no more use.
-func (t *Txn) CommitOffsets(ctx context.Context, group, topic string, next map[int32]int64) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	topicID, err := t.topicID(ctx, topic)
-	if err != nil {
-		return err
-	}
-	id, epoch, err := t.cl.ProducerID(ctx)
-	if err != nil {
-		return t.fail("committing offsets", err)
-	}
-	add := kmsg.NewPtrAddOffsetsToTxnRequest()
-	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = t.id, id, epoch, group
-	if err := t.retry(ctx, func() error {
-		resp, err := add.RequestWith(ctx, t.cl)
-		if err != nil {
-			return err
-		}
-		return kerr.ErrorForCode(resp.ErrorCode)
-	}); err != nil {
-		return t.fail("adding offsets to the transaction", err)
-	}
-	commit := kmsg.NewPtrTxnOffsetCommitRequest()
-	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group = t.id, id, epoch, group
-	commit.Generation = -1 // no member: the partitions are assigned by hand
-	rt := kmsg.NewTxnOffsetCommitRequestTopic()
-	rt.Topic, rt.TopicID = topic, topicID
-	for p, at := range next {
-		rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-		rp.Partition, rp.Offset = p, at
-		rt.Partitions = append(rt.Partitions, rp)
-	}
-	commit.Topics = append(commit.Topics, rt)
-	if err := t.retry(ctx, func() error {
-		resp, err := commit.RequestWith(ctx, t.cl)
-		if err != nil {
-			return err
-		}
-		for _, rt := range resp.Topics {
-			for _, rp := range rt.Partitions {
-				if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
-					return fmt.Errorf("partition %d: %w", rp.Partition, err)
-				}
-			}
-		}
-		return nil
-	}); err != nil {
-		return t.fail("committing offsets in the transaction", err)
-	}
-	return nil
-}
-
-// Commit makes everything since Begin visible at once. It returns when that is
-// decided: a cluster tells the partitions a moment later, and what lies before that
-// moment for readers is over when the next NewTxn of this id returns. After ErrAborted
-// nothing is visible; after ErrUnknownOutcome and ErrFenced this Txn is of no more use.
 func (t *Txn) Commit(ctx context.Context) error {
 	if err := t.usable(); err != nil {
 		return err
