@@ -265,7 +265,7 @@ func TestPopularItemsOutliveTheirView(t *testing.T) {
 
 // Many look-ups at once share memory through a pool: no answer may change later.
 func TestAnswersDoNotShareMemory(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, func(d *Deps) { d.Config.Serving.Deadline = patience })
 	r.load(20, nil)
 	r.liked("i19", "x", "y")
 	var all sync.WaitGroup
