@@ -56,7 +56,7 @@ func TestAnEventHasDefaults(t *testing.T) {
 	before := time.Now().Truncate(time.Millisecond)
 	got := r.post("/v1/interactions", `{"user":"ann","item":"i1"}`).accepted()
 	ev := r.interactions()["ann"][0]
-	require.Equal(t, got.IDs, []string{ev.ID})
+	require.Equal(t, []string{ev.ID}, got.IDs)
 	_, err := ulid.ParseStrict(ev.ID)
 	require.NoError(t, err)
 	require.Equal(t, "shop/web", ev.Source)
@@ -161,6 +161,17 @@ func TestItemsAreReplacedAndDeleted(t *testing.T) {
 	require.Empty(t, m1[1].Body.Text, "an announced item replaces what was known")
 	require.True(t, m1[2].Deleted)
 	require.Equal(t, "seralm/gateway", m1[2].Source)
+}
+
+func TestTheLargestItemThatIsNotRefusedFitsIntoTheLog(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.HTTP.MaxBodyBytes = 2 << 20 })
+	body := func(n int) string { return `{"item":"a","text":"` + strings.Repeat("<", n) + `"}` } // six bytes each, in a record
+	n := stream.MaxRecordBytes / 6
+	for r.gateway.item([]byte(body(n)), time.Now()).why != nil {
+		n--
+	}
+	require.Greater(t, n, stream.MaxRecordBytes/6-200)
+	r.post("/v1/items", body(n)).accepted()
 }
 
 func TestEveryRouteOfTheGatewayIsInTheSpecification(t *testing.T) {
