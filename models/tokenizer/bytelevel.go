@@ -32,6 +32,9 @@ var byteRune, runeByte = func() (to [256]rune, from map[rune]byte) {
 	return to, from
 }()
 
+// ByteToken is how a byte-level vocabulary writes a single byte.
+func ByteToken(b byte) string { return string(byteRune[b]) }
+
 // bytesOf decodes a token of the vocabulary file. A token with a character that
 // stands for no byte is an added one, and stands for itself.
 func bytesOf(token string) string {

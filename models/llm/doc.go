@@ -1,0 +1,25 @@
+// Package llm is a language model of the llama family (Llama 2, SmolLM2) on
+// libtorch: loading, sampling with exact log-probabilities, and scoring of given
+// tokens.
+//
+// A policy here is softmax(logits / temperature), nothing else. Generate samples
+// from it, LogProbs computes it, and both give the same number for the same token
+// (to rounding). Top-p is for serving; a text that was sampled with it is not a
+// sample of the policy.
+//
+// It imports models/tensor, models/tokenizer, models/gguf and models/safetensors,
+// and does no I/O but reading the model's files. A file is hostile until its
+// numbers are checked. Every number that a file and this code must agree on is
+// compared; a model that asks for something else than this computes is refused.
+//
+// All tensors live on one thread of models/tensor; a Model may be used by several
+// goroutines, which take turns.
+//
+// If you are debugging
+//
+//	a model that is refused            config.go, gguf.go, huggingface.go
+//	logits that differ from reference  forward.go; testdata/make.py asks the reference
+//	a text that does not end           generate.go (stop), chat.go (template)
+//	log-probabilities that differ      logprobs.go against generate.go; batches are padded left when
+//	                                   sampling and right when scoring
+package llm

@@ -1,0 +1,51 @@
+//go:build weights
+
+package llm
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// smollm2 is the real model file; `native.py setup smollm2` fetches it and
+// `native.py env` exports its path.
+func smollm2(t testing.TB, o Options) *Model {
+	t.Helper()
+	path := os.Getenv("SERALM_SMOLLM2")
+	require.NotEmpty(t, path, `set SERALM_SMOLLM2: python3 ops/setup/native.py setup smollm2 && eval "$(python3 ops/setup/native.py env)"`)
+	return load(t, path, o)
+}
+
+// Every 64th logit, 8 greedy texts and their scores. With SERALM_LOGITS set to a
+// path, all logits are written there for `testdata/make.py compare`.
+func TestSmolLM2AgreesWithTransformers(t *testing.T) {
+	m, cases := smollm2(t, Options{Type: "float32"}), readReferences(t, "smollm2.json")
+	agrees(t, m, cases, 64, 48)
+	if path := os.Getenv("SERALM_LOGITS"); path != "" {
+		var prompts []Prompt
+		for _, c := range cases {
+			prompts = append(prompts, c.IDs)
+		}
+		var raw []byte
+		for _, logits := range lastLogits(t, m, prompts) {
+			for _, v := range logits {
+				raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
+			}
+		}
+		require.NoError(t, os.WriteFile(path, raw, 0o600))
+	}
+}
+
+func TestSmolLM2SampledAndScoredLogProbabilitiesAreEqual(t *testing.T) {
+	var prompts []Prompt
+	for _, c := range readReferences(t, "smollm2.json") {
+		prompts = append(prompts, c.IDs)
+	}
+	o := Sampling{Temperature: 0.8, MaxTokens: 32, Seed: 1}
+	sampledEqualsScored(t, smollm2(t, Options{Type: "float32"}), prompts, o, 1e-4)
+	sampledEqualsScored(t, smollm2(t, Options{}), prompts, o, 0.3)
+}
