@@ -73,13 +73,13 @@ func (v *views) Popular(ctx context.Context, n int) ([]feature.Scored, error) {
 // beside it.
 type rig struct {
 	*Server
-	t       *testing.T
+	t       testing.TB
 	views   *views
 	engine  *specimen.Engine // of the model; see load
 	metrics *prometheus.Registry
 }
 
-func newRig(t *testing.T, change ...func(*Deps)) *rig {
+func newRig(t testing.TB, change ...func(*Deps)) *rig {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1")) // it is never asked
 	require.NoError(t, err)
@@ -108,12 +108,17 @@ func (r *rig) load(rows int, prepare func(*specimen.Engine)) {
 		step = m.Manifest.Step + 1
 		m.Release()
 	}
-	manifest, payload, err := snapshot.Encode(specimen.SASRec(specimen.Small, rows, step))
-	require.NoError(r.t, err)
-	require.NoError(r.t, r.scorer.Load(&stream.Blob{ID: "test", Manifest: manifest, Payload: payload}))
+	r.loadSnapshot(specimen.SASRec(specimen.Small, rows, step))
 	if prepare != nil { // only now: a model must prove itself before
 		prepare(r.engine)
 	}
+}
+
+func (r *rig) loadSnapshot(s *snapshot.Snapshot) {
+	r.t.Helper()
+	manifest, payload, err := snapshot.Encode(s)
+	require.NoError(r.t, err)
+	require.NoError(r.t, r.scorer.Load(&stream.Blob{ID: "test", Manifest: manifest, Payload: payload}))
 }
 
 func (r *rig) liked(items ...string) {

@@ -121,7 +121,7 @@ func (p *plant) publish(s *snapshot.Snapshot) {
 	p.t.Helper()
 	manifest, payload, err := snapshot.Encode(s)
 	require.NoError(p.t, err)
-	txn, err := stream.NewTxn(p.t.Context(), p.cfg.Kafka, "trainer")
+	txn, err := stream.NewTxn(p.t.Context(), p.cfg.Kafka, p.cfg.Kafka.TopicPrefix+"trainer")
 	require.NoError(p.t, err)
 	defer txn.Close()
 	require.NoError(p.t, txn.Begin())

@@ -36,27 +36,11 @@ func onnxScorer(t *testing.T, cfg config.Config) *Scorer {
 	return s
 }
 
-// proven fills the snapshot's probe with what the graph itself computes.
-func proven(t *testing.T, s *snapshot.Snapshot) *snapshot.Snapshot {
-	t.Helper()
-	engine, err := ONNX(s)
-	require.NoError(t, err)
-	defer engine.Close()
-	scores := make([]float32, s.Architecture.Rows)
-	for _, h := range [][]int32{{2, 3, 4}, {7}} {
-		require.NoError(t, engine.Score(h, scores))
-		s.Probe.Histories = append(s.Probe.Histories, h)
-		s.Probe.Rows = append(s.Probe.Rows, []int32{2, 5})
-		s.Probe.Scores = append(s.Probe.Scores, []float32{scores[2], scores[5]})
-	}
-	return s
-}
-
 func TestAGraphThatComputesSomethingElseIsRejected(t *testing.T) {
 	s := onnxScorer(t, config.Default())
-	require.NoError(t, s.Load(blob(t, proven(t, specimen.SASRec(specimen.Small, 20, 1)))))
+	require.NoError(t, s.Load(blob(t, specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 1)))))
 
-	lies := proven(t, specimen.SASRec(specimen.Small, 20, 2))
+	lies := specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 2))
 	lies.Probe.Scores[1][0] += 0.01
 	require.ErrorContains(t, s.Load(blob(t, lies)), "differ from the trainer's")
 	m := s.Acquire()
@@ -70,7 +54,7 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 	const rows = 200
 	var blobs []*stream.Blob
 	for step := range int64(8) {
-		blobs = append(blobs, blob(t, proven(t, specimen.SASRec(specimen.Small, rows+int(step), step+1))))
+		blobs = append(blobs, blob(t, specimen.Proven(t, specimen.SASRec(specimen.Small, rows+int(step), step+1))))
 	}
 	next := int64(0)
 	swap := func() {
@@ -178,7 +162,9 @@ func publish(t *testing.T, client *kgo.Client, slot int, s *snapshot.Snapshot, c
 
 func TestTheSnapshotsTopicIsFollowed(t *testing.T) {
 	cfg, client := logged(t)
-	at := func(step int64) *snapshot.Snapshot { return proven(t, specimen.SASRec(specimen.Small, 20, step)) }
+	at := func(step int64) *snapshot.Snapshot {
+		return specimen.Proven(t, specimen.SASRec(specimen.Small, 20, step))
+	}
 	s := onnxScorer(t, cfg)
 	publish(t, client, 0, at(10), nil)
 	publish(t, client, 1, at(20), nil)

@@ -87,6 +87,23 @@ func Runtime(t testing.TB) {
 	require.NoError(t, onnx.Init(cfg.Native.ONNXRuntime))
 }
 
+// Proven fills the snapshot's probe with what its graph computes, as a trainer that
+// agrees with it would.
+func Proven(t testing.TB, s *snapshot.Snapshot) *snapshot.Snapshot {
+	t.Helper()
+	graph, err := onnx.NewScorer(s)
+	require.NoError(t, err)
+	defer graph.Close()
+	scores := make([]float32, s.Architecture.Rows)
+	for _, h := range [][]int32{{2, 3, 4}, {7}} {
+		require.NoError(t, graph.Score(h, scores))
+		s.Probe.Histories = append(s.Probe.Histories, h)
+		s.Probe.Rows = append(s.Probe.Rows, []int32{2, 5})
+		s.Probe.Scores = append(s.Probe.Scores, []float32{scores[2], scores[5]})
+	}
+	return s
+}
+
 // Engine scores without a graph: the logit of a row is Bias[row] plus the number
 // of times the row follows, by one, a row of the history.
 type Engine struct {
