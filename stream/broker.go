@@ -24,7 +24,8 @@ import (
 // 127.0.0.1 and keeps its log in a folder. It is for one machine and for tests;
 // production is a real cluster. What kfake does not do by itself is done here: a
 // lock on the folder, retention and compaction that go on after a restart
-// (compaction.go), and transactions that stay aborted after a crash (recovery.go).
+// (compaction.go) and leave every partition its offsets (retention.go), and
+// transactions that stay aborted after a crash (recovery.go).
 type Broker struct {
 	dir     string
 	lock    *flock.Flock
@@ -56,7 +57,11 @@ func StartBroker(cfg config.Config) (*Broker, error) {
 		b.release()
 		return nil, fmt.Errorf("starting the embedded broker on %s: %w", dir, err)
 	}
-	if err := b.sign(); err != nil {
+	err := b.sign()
+	if err == nil {
+		err = b.keepOffsets()
+	}
+	if err != nil {
 		b.cluster.Close()
 		b.release()
 		return nil, err
@@ -78,6 +83,9 @@ func (b *Broker) Close() {
 		b.mu.Lock()
 		b.closed = true
 		b.mu.Unlock()
+		if err := b.keepOffsets(); err != nil {
+			slog.Error("keeping the offsets of old partitions failed", "error", err)
+		}
 		b.cluster.Close()
 		os.Remove(b.path(runningFile))
 		b.release()
@@ -148,6 +156,8 @@ func (b *Broker) start(cfg config.Embedded) error {
 		"log.retention.bytes": strconv.FormatInt(cfg.RetentionBytes, 10),
 		// Retention deletes whole files, and a start reads them whole.
 		"log.segment.bytes": strconv.FormatInt(min(16<<20, max(1<<20, cfg.RetentionBytes/8)), 10),
+		// Its own ticker never comes: it compacts without a copy (compaction.go).
+		"log.cleaner.backoff.ms": strconv.FormatInt((100 * 365 * 24 * time.Hour).Milliseconds(), 10),
 	}))
 	if cfg.SyncWrites {
 		opts = append(opts, kfake.SyncWrites())

@@ -33,8 +33,8 @@ const (
 // what is written.
 const dirtyBytes = 32 << 20
 
-// maintain applies retention, and compacts when due. kfake's own ticker starts
-// only when a topic is created, not when a folder with topics is opened.
+// maintain applies retention, and compacts when due. kfake's own ticker, which starts
+// only when a topic is created, and knows of no copy, is switched off.
 func (b *Broker) maintain(each time.Duration) {
 	defer b.wg.Done()
 	tick := time.NewTicker(each)
@@ -46,7 +46,11 @@ func (b *Broker) maintain(each time.Duration) {
 			return
 		case <-tick.C:
 		}
-		b.cluster.ApplyRetention()
+		if err := b.keepOffsets(); err != nil {
+			slog.Error("keeping the offsets of old partitions failed; retention waits", "error", err)
+		} else {
+			b.cluster.ApplyRetention()
+		}
 		topics, err := compacted(b.dir)
 		if err != nil {
 			slog.Error("looking for topics to compact failed", "error", err)
@@ -66,13 +70,22 @@ func (b *Broker) maintain(each time.Duration) {
 
 // compact copies and compacts the compacted topics, and closes the channel. It does
 // so ahead of the next write, within the broker's own loop, so that nothing can be
-// appended between the copy and the compaction.
+// appended between the copy and the compaction; and of a write that finds no
+// transaction open, for to kfake an open one's records supersede others already, and
+// come out as committed.
 func (b *Broker) compact() <-chan struct{} {
 	done := make(chan struct{})
 	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		topics, err := compacted(b.dir)
+		if err == nil && b.transacting(topics) {
+			return nil, nil, false
+		}
 		b.cluster.DropControl()
 		defer close(done)
-		if err := b.compactSafely(); err != nil {
+		if err == nil {
+			err = b.compactSafely(topics)
+		}
+		if err != nil {
 			slog.Error("compaction failed; the log keeps growing until it succeeds", "error", err)
 		}
 		return nil, nil, false
@@ -80,15 +93,11 @@ func (b *Broker) compact() <-chan struct{} {
 	return done
 }
 
-func (b *Broker) compactSafely() error {
+func (b *Broker) compactSafely(topics []string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil
-	}
-	topics, err := compacted(b.dir)
-	if err != nil {
-		return err
 	}
 	if err := backUp(b.dir, topics); err != nil {
 		return fmt.Errorf("copying what is to be compacted: %w", err)
@@ -98,6 +107,18 @@ func (b *Broker) compactSafely() error {
 		return err
 	}
 	return os.RemoveAll(b.path(compactedDir))
+}
+
+// transacting tells whether a transaction is open in any of the topics.
+func (b *Broker) transacting(topics []string) bool {
+	for _, t := range topics {
+		for _, p := range b.cluster.PartitionInfos(t) {
+			if p.LastStableOffset < p.HighWatermark {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (b *Broker) bytes(topics []string) int64 {
@@ -112,6 +133,23 @@ func (b *Broker) bytes(topics []string) int64 {
 
 // compacted lists the topics that kfake will compact, which are not only ours.
 func compacted(dir string) ([]string, error) {
+	topics, err := storedTopics(dir)
+	var names []string
+	for _, t := range topics {
+		if strings.Contains(t.Configs["cleanup.policy"], "compact") {
+			names = append(names, t.Name)
+		}
+	}
+	return names, err
+}
+
+// storedTopic is a topic in kfake's own table.
+type storedTopic struct {
+	Name    string            `json:"name"`
+	Configs map[string]string `json:"configs"`
+}
+
+func storedTopics(dir string) ([]storedTopic, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "topics.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -120,21 +158,12 @@ func compacted(dir string) ([]string, error) {
 		return nil, err
 	}
 	var file struct {
-		Topics []struct {
-			Name    string            `json:"name"`
-			Configs map[string]string `json:"configs"`
-		} `json:"topics"`
+		Topics []storedTopic `json:"topics"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("reading topics.json: %w", err)
 	}
-	var names []string
-	for _, t := range file.Topics {
-		if strings.Contains(t.Configs["cleanup.policy"], "compact") {
-			names = append(names, t.Name)
-		}
-	}
-	return names, nil
+	return file.Topics, nil
 }
 
 // backUp copies the partition folders of the topics.
