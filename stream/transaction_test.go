@@ -61,11 +61,18 @@ func (c *testCluster) committed(ctx context.Context, group, topic string) map[in
 // visible returns what a reader of the whole topic sees now.
 func (c *testCluster) visible(topic string) []string {
 	c.t.Helper()
+	if recs := c.records(topic); len(recs) > 0 {
+		return values(recs)
+	}
+	return nil
+}
+
+func (c *testCluster) records(topic string) (out []*kgo.Record) {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
-	var out []string
 	err := Follow(ctx, c.cfg, topic, func(rec *kgo.Record) error {
-		out = append(out, string(rec.Value))
+		out = append(out, rec)
 		return nil
 	}, cancel)
 	require.ErrorIs(c.t, err, context.Canceled)
