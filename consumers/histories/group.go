@@ -24,7 +24,6 @@ func (c *Consumer) join() error {
 	}
 	c.client, err = kgo.NewClient(append(opts,
 		kgo.ConsumerGroup(c.group),
-		kgo.ConsumeTopics(c.topic),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(c.session),
 		kgo.HeartbeatInterval(c.session/10), // a rebalance is heard of this late
@@ -45,6 +44,7 @@ func (c *Consumer) join() error {
 	}
 	c.admin = kadm.NewClient(c.client)
 	c.letters = stream.NewDeadLetters(c.client, stream.NamesOf(c.cfg.Kafka.TopicPrefix), "histories", c.reg)
+	c.client.AddConsumeTopics(c.topic) // only now: from here on, assigned may be called at any time
 	return nil
 }
 
