@@ -6,6 +6,11 @@
 // of its training, so it is ranked by an older snapshot or not at all: the curve
 // never contains a model's memory of the answer.
 //
+// It neither runs away from the trainer nor waits for it for ever: it is at most
+// evaluator.max_lead records ahead of the newest snapshot, and goes on by as many
+// when none has landed for evaluator.max_wait. When it lags behind the trainer
+// itself, it holds a few snapshots, spread from its own place to the newest.
+//
 // The evaluator keeps no state of its own. After a restart it learns the log again
 // without ranking, and goes on measuring with what arrives from then on.
 //

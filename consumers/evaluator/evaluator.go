@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 
 	"seralm/config"
 	"seralm/models/online"
@@ -39,6 +41,8 @@ type Evaluator struct {
 	eval   *prequential.Evaluation
 	items  *online.Sequencer
 	at     []position // of the events of the batch being ranked
+	paced  int64      // records read when a wait for a snapshot was given up, or at the start
+	marked int64      // events ranked at the last point of the curve
 	gauge  *prometheus.GaugeVec
 
 	ranked atomic.Int64
@@ -78,46 +82,40 @@ func New(cfg config.Config, reg prometheus.Registerer, logger *slog.Logger) *Eva
 func (e *Evaluator) rankServed(_ context.Context, instances []online.Instance) ([]prequential.Judgement, error) {
 	out := make([]prequential.Judgement, len(instances))
 	for i, in := range instances {
-		at := e.at[in.Event]
-		m := e.served.before(at.partition, at.offset)
-		if m == nil {
-			out[i].Absent = true
-			continue
-		}
-		j, err := m.judge(in.History, in.Target, e.items.Vocabulary().ID)
-		if err != nil {
+		var err error
+		if out[i], err = e.served.judge(e.at[in.Event], in, e.items.Vocabulary().ID); err != nil {
 			return nil, err
 		}
-		out[i] = j
 	}
 	return out, nil
 }
 
 // Run evaluates until ctx ends, which is a clean end.
 func (e *Evaluator) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	names := stream.NamesOf(e.cfg.Kafka.TopicPrefix)
 	begin, err := ends(ctx, e.cfg.Kafka, names.Interactions())
 	if err != nil {
-		return err
+		return ended(ctx, err)
 	}
 	merge, err := stream.NewMerge(ctx, e.cfg.Kafka, names.Interactions(), nil)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", names.Interactions(), err)
+		return ended(ctx, fmt.Errorf("reading %s: %w", names.Interactions(), err))
 	}
 	defer merge.Close()
+	return e.run(ctx, merge, begin)
+}
 
-	followed := make(chan error, 1)
-	go func() { followed <- e.follow(ctx, names.Snapshots()) }()
-	err = e.evaluate(ctx, merge, begin)
-	cancel()
-	follow := <-followed
-	e.served.prune(0)
-	if err == nil || errors.Is(err, context.Canceled) {
-		err = follow
-	}
-	if errors.Is(err, context.Canceled) {
+func (e *Evaluator) run(ctx context.Context, merge *stream.Merge, begin map[int32]int64) error {
+	defer e.served.close()
+	work, working := errgroup.WithContext(ctx)
+	work.Go(func() error { return e.follow(working, stream.NamesOf(e.cfg.Kafka.TopicPrefix).Snapshots()) })
+	work.Go(func() error { return e.evaluate(working, merge, begin) })
+	return ended(ctx, work.Wait())
+}
+
+// ended returns nil when the end was asked for.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
 	return err
@@ -140,49 +138,69 @@ func (e *Evaluator) follow(ctx context.Context, topic string) error {
 	}, func() {})
 }
 
+// evaluate takes the log in. What was in it at the start, before begin, is learnt
+// and not ranked.
 func (e *Evaluator) evaluate(ctx context.Context, merge *stream.Merge, begin map[int32]int64) error {
-	var marked int64
+	e.paced = total(merge.Offsets())
 	for {
+		e.served.advance(merge.Offsets())
 		records, err := merge.Batch(ctx, batchEvents, e.cfg.Trainer.Linger)
 		if err != nil {
 			return err
 		}
-		if err := e.pace(ctx, total(merge.Offsets())); err != nil {
-			return err
-		}
-		var events []online.Event
-		e.at = e.at[:0]
-		fresh := false // among them is one that arrived after the start
-		for _, rec := range records {
-			fresh = fresh || rec.Offset >= begin[rec.Partition]
-			ev, err := stream.DecodeInteraction(rec)
-			if err != nil {
-				continue // the trainer dead-letters it
+		fresh := func(rec *kgo.Record) bool { return rec.Offset >= begin[rec.Partition] }
+		if slices.ContainsFunc(records, fresh) {
+			if err := e.pace(ctx, total(merge.Offsets())); err != nil {
+				return err
 			}
-			events = append(events, online.Event{Key: online.EventKey(ev.Source, ev.ID), User: ev.Body.User, Item: ev.Body.Item, Time: ev.Time})
-			e.at = append(e.at, position{rec.Partition, rec.Offset})
 		}
-		e.served.prune(kept)
-		if err := e.eval.Observe(ctx, events, fresh); err != nil {
-			return err
-		}
-		e.ranked.Store(e.eval.Counts().Ranked)
-		if c := e.eval.Counts(); c.Ranked-marked >= int64(max(1, e.cfg.Evaluator.Window/10)) || c.Ranked > 0 && marked == 0 {
-			marked = c.Ranked
-			e.publish()
+		for len(records) > 0 {
+			rank := fresh(records[0])
+			n := slices.IndexFunc(records, func(rec *kgo.Record) bool { return fresh(rec) != rank })
+			if n < 0 {
+				n = len(records)
+			}
+			if err := e.observe(ctx, records[:n], rank); err != nil {
+				return err
+			}
+			records = records[n:]
 		}
 	}
 }
 
+func (e *Evaluator) observe(ctx context.Context, records []*kgo.Record, rank bool) error {
+	var events []online.Event
+	e.at = e.at[:0]
+	for _, rec := range records {
+		ev, err := stream.DecodeInteraction(rec)
+		if err != nil {
+			continue // the trainer dead-letters it
+		}
+		events = append(events, online.Event{Key: online.EventKey(ev.Source, ev.ID), User: ev.Body.User, Item: ev.Body.Item, Time: ev.Time})
+		e.at = append(e.at, position{rec.Partition, rec.Offset})
+	}
+	if err := e.eval.Observe(ctx, events, rank); err != nil {
+		return err
+	}
+	ranked := e.eval.Counts().Ranked
+	e.ranked.Store(ranked)
+	if ranked-e.marked >= int64(max(1, e.cfg.Evaluator.Window/10)) || ranked > 0 && e.marked == 0 {
+		e.marked = ranked
+		e.publish()
+	}
+	return nil
+}
+
 // pace keeps the evaluator from running far ahead of the snapshots on a replay
 // that is faster than the trainer: what it would measure then is a model that
-// nobody would have been served. The wait is bounded: without a trainer the
-// evaluation goes on.
+// nobody would have been served. The wait is bounded, and a wait that ended so is
+// good for another MaxLead records: without a trainer the evaluation goes on, at
+// MaxLead records each MaxWait.
 func (e *Evaluator) pace(ctx context.Context, read int64) error {
 	var timeout <-chan time.Time
 	for {
 		learnt, next := e.served.newest()
-		if read-learnt <= e.cfg.Evaluator.MaxLead {
+		if read-max(learnt, e.paced) <= e.cfg.Evaluator.MaxLead {
 			return nil
 		}
 		if timeout == nil {
@@ -193,6 +211,7 @@ func (e *Evaluator) pace(ctx context.Context, read int64) error {
 		select {
 		case <-next:
 		case <-timeout:
+			e.paced = read
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
