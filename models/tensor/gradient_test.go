@@ -80,10 +80,10 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 				for i, shape := range c.shapes {
 					inputs[i] = normal(uint64(i+1), int(elements(shape)))
 				}
-				tensors := func(s *Scope, make func(*Tensor) *Tensor) in {
+				tensors := func(s *Scope, as func(*Tensor) *Tensor) in {
 					var x in
 					for i, shape := range c.shapes {
-						x = append(x, make(s.F32(inputs[i], shape...)))
+						x = append(x, as(s.F32(inputs[i], shape...)))
 					}
 					return x
 				}
@@ -169,7 +169,7 @@ func TestInPlaceOperationsAreTheirOthersWritten(t *testing.T) {
 		s.AddInPlace(s.Select(x, 0, 1), s.Select(y, 0, 0)) // through a view
 		require.Equal(t, []float32{1, 2, 3, 5}, s.Values(x))
 		s.MulScalarInPlace(x, 2)
-		s.AddmmInPlace(x, y, y) // y y = [1 2; 2 5]
+		s.AddmmInPlace(x, y, y) // plus [1 2; 2 5]
 		require.Equal(t, []float32{3, 6, 8, 15}, s.Values(x))
 		s.ScatterAddInPlace(x, 1, s.I64([]int64{1, 0}, 2, 1), s.F32([]float32{-6, -8}, 2, 1))
 		require.Equal(t, []float32{3, 0, 0, 15}, s.Values(x))
