@@ -9,6 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"seralm/cmd/internal/process"
 	"seralm/experiments"
 	"seralm/models/prequential"
 	"seralm/producers/dataset"
@@ -30,7 +31,7 @@ func evalPrequentialCommand() *cobra.Command {
   seralm eval prequential --dataset ml-1m --min-value 3 --json ml-1m.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(cmd)
+			cfg, err := process.Load(cmd)
 			if err != nil {
 				return err
 			}

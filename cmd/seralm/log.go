@@ -10,19 +10,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"seralm/cmd/internal/process"
 	"seralm/config"
 	"seralm/models/snapshot"
 	"seralm/stream"
 )
 
-// needBrokers says that a command makes no sense on a log that lives in another
-// process.
-func needBrokers(cfg config.Config) error {
-	if len(cfg.Kafka.Brokers) == 0 {
-		return fmt.Errorf("kafka.brokers is empty: name the brokers (SERALM_KAFKA_BROKERS=host:port), " +
-			"or the embedded one of a running `seralm up`, which prints its address")
+// loadLog reads the configuration for a command that works on a log which other
+// processes fill.
+func loadLog(cmd *cobra.Command) (config.Config, error) {
+	cfg, err := process.Load(cmd)
+	if err != nil {
+		return cfg, err
 	}
-	return nil
+	cfg.Kafka, err = process.Running(cfg)
+	return cfg, err
 }
 
 func newClient(cfg config.Kafka, extra ...kgo.Opt) (*kgo.Client, error) {
@@ -41,11 +43,8 @@ func topicsCommand() *cobra.Command {
 	c := &cobra.Command{Use: "topics", Short: "Create or list the topics"}
 	run := func(f func(cmd *cobra.Command, cfg config.Config, admin *kadm.Client) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(cmd)
+			cfg, err := loadLog(cmd)
 			if err != nil {
-				return err
-			}
-			if err := needBrokers(cfg); err != nil {
 				return err
 			}
 			client, err := newClient(cfg.Kafka)
@@ -156,11 +155,8 @@ func snapshotCommand() *cobra.Command {
 
 // snapshots reads the topic to its end; damaged ones are named on standard error.
 func snapshots(cmd *cobra.Command) ([]*snapshot.Snapshot, error) {
-	cfg, err := load(cmd)
+	cfg, err := loadLog(cmd)
 	if err != nil {
-		return nil, err
-	}
-	if err := needBrokers(cfg); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())

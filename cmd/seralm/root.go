@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"seralm/cmd/internal/process"
 	"seralm/config"
+	"seralm/loadtest"
 )
 
 func rootCommand() *cobra.Command {
@@ -22,33 +22,13 @@ Kafka-protocol broker, an in-process Redis-protocol store, loopback HTTP.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringP("config", "c", os.Getenv("SERALM_CONFIG"), "configuration file (also SERALM_CONFIG); none = the defaults")
+	process.ConfigFlag(root.PersistentFlags())
 	root.AddCommand(
 		upCommand(), demoCommand(), trainCommand(), serveCommand(), gatewayCommand(),
-		replayCommand(), evalCommand(), loadtestCommand(), topicsCommand(), snapshotCommand(),
+		replayCommand(), evalCommand(), loadtest.Command(), topicsCommand(), snapshotCommand(),
 		rebuildCommand(), configCommand(), versionCommand(),
 	)
 	return root
-}
-
-// load reads the configuration that the command line names.
-func load(cmd *cobra.Command) (config.Config, error) {
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return config.Config{}, err
-	}
-	return config.Load(path, os.Environ())
-}
-
-// logger returns the process's logger as the configuration wants it.
-func logger(c config.Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // Validate has checked it
-	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
 }
 
 func versionCommand() *cobra.Command {
@@ -63,7 +43,7 @@ func configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use: "check", Short: "Say whether the configuration is valid, and why not", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := load(cmd); err != nil {
+			if _, err := process.Load(cmd); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
@@ -84,7 +64,7 @@ func configCommand() *cobra.Command {
 				}
 				return nil
 			}
-			cfg, err := load(cmd)
+			cfg, err := process.Load(cmd)
 			if err != nil {
 				return err
 			}

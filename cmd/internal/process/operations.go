@@ -1,0 +1,30 @@
+package process
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"seralm/serving/problem"
+)
+
+// operations answers for a process that serves nobody but its operator. It is
+// ready when it lives: its roles were connected before the listener answered, and
+// one that fails ends the process.
+func operations(metrics prometheus.Gatherer) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, `{"status":"ok"}`) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, `{"ready":true,"missing":[]}`) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem.Write(w, problem.NotFound("this process has no such route", "GET /healthz, /readyz and /metrics are its own; look-ups and events have processes of theirs"))
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, body)
+}

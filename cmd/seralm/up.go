@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"seralm/cmd/internal/process"
+	"seralm/config"
+	"seralm/consumers/evaluator"
+	"seralm/consumers/histories"
+	"seralm/consumers/trainer/recommender"
+)
+
+// Roles that a process can have.
+const (
+	roleServe     = "serve"
+	roleGateway   = "gateway"
+	roleHistories = "histories"
+	roleTrainer   = "trainer"
+	roleEvaluator = "evaluator"
+)
+
+var allRoles = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
+
+func upCommand() *cobra.Command {
+	var roles []string
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run roles in one process; all of them by default",
+		Long: `Run roles in one process; all of them by default, with an embedded broker and
+embedded views where none are configured.
+
+Roles: ` + strings.Join(allRoles, ", ") + `.`,
+		Example: `  seralm up
+  SERALM_KAFKA_BROKERS=kafka:9092 SERALM_REDIS_ADDR=redis:6379 seralm up --roles=trainer`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runRoles(cmd, roles) },
+	}
+	c.Flags().StringSliceVar(&roles, "roles", allRoles, "what this process does")
+	return c
+}
+
+func trainCommand() *cobra.Command {
+	return roleCommand("train", "Learn from the stream and publish snapshots", roleTrainer)
+}
+
+func serveCommand() *cobra.Command {
+	return roleCommand("serve", "Answer look-ups and take events over HTTP, as seralm-serve does", roleServe, roleGateway)
+}
+
+func gatewayCommand() *cobra.Command {
+	return roleCommand("gateway", "Take events over HTTP", roleGateway)
+}
+
+func roleCommand(use, short string, roles ...string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runRoles(cmd, roles) },
+	}
+}
+
+func runRoles(cmd *cobra.Command, roles []string) error {
+	cfg, err := process.Load(cmd)
+	if err != nil {
+		return err
+	}
+	p, err := start(cmd.Context(), cfg, roles)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if _, err := addRoles(p, roles, nil); err != nil {
+		return err
+	}
+	p.Log.Info("started", "roles", strings.Join(roles, ","), "http", p.Addr(), "brokers", strings.Join(p.Config.Kafka.Brokers, ","), "version", config.Version)
+	if p.Embedded() {
+		p.Log.Warn("the embedded broker is for one machine and for trying; production is a real Kafka (kafka.brokers) and a real Redis (redis.addr)")
+	}
+	return p.Run(cmd.Context())
+}
+
+// start makes a process for the roles.
+func start(ctx context.Context, cfg config.Config, roles []string) (*process.Process, error) {
+	for _, r := range roles {
+		if !slices.Contains(allRoles, r) {
+			return nil, fmt.Errorf("there is no role %q; there are %s", r, strings.Join(allRoles, ", "))
+		}
+	}
+	serve, histories := slices.Contains(roles, roleServe), slices.Contains(roles, roleHistories)
+	return process.Start(ctx, cfg, process.Logger(cfg.Log), process.Needs{
+		// A part of the system alone on a broker of its own would wait for ever.
+		Broker: len(roles) == len(allRoles),
+		Views:  serve || histories,
+		Shared: serve != histories,
+	})
+}
+
+// addRoles gives the process its roles, and returns the evaluator if it is one.
+func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Evaluator, error) {
+	has := func(role string) bool { return slices.Contains(roles, role) }
+	switch {
+	case has(roleServe):
+		if err := p.Serve(has(roleGateway), users); err != nil {
+			return nil, err
+		}
+	case has(roleGateway):
+		p.TakeEvents()
+	}
+	if has(roleHistories) {
+		p.Add(roleHistories, histories.New(p.Config, p.Store, p.Metrics, p.Log).Run)
+	}
+	if has(roleTrainer) {
+		if err := addTrainer(p); err != nil {
+			return nil, err
+		}
+	}
+	if !has(roleEvaluator) {
+		return nil, nil
+	}
+	if err := p.LoadONNX(); err != nil {
+		return nil, err
+	}
+	e := evaluator.New(p.Config, p.Metrics, p.Log)
+	p.Add(roleEvaluator, e.Run)
+	return e, nil
+}
+
+func addTrainer(p *process.Process) error {
+	model, err := newModel(p.Config.Recommender)
+	if err != nil {
+		return err
+	}
+	t := recommender.New(p.Config, recommender.Options{Model: model, Registry: p.Metrics, Logger: p.Log})
+	p.Add(roleTrainer, func(ctx context.Context) error {
+		defer model.Close()
+		return t.Run(ctx)
+	})
+	return nil
+}
