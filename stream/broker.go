@@ -87,7 +87,9 @@ func (b *Broker) Close() {
 			slog.Error("keeping the offsets of old partitions failed", "error", err)
 		}
 		b.cluster.Close()
-		os.Remove(b.path(runningFile))
+		if err := os.Remove(b.path(runningFile)); err != nil {
+			slog.Warn("marking the embedded broker's folder as closed failed; the next start takes it for a crash", "error", err)
+		}
 		b.release()
 	})
 }

@@ -41,7 +41,6 @@ func brokerChild(spec string) {
 		}
 	}
 	fmt.Fprintln(os.Stderr, "broker process:", err)
-	os.Exit(1)
 }
 
 // startChild starts a broker in a process of its own; kill is kill -9.

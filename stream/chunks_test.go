@@ -54,7 +54,7 @@ func TestASnapshotIsSplitAndPutTogether(t *testing.T) {
 		}
 		blobs := assemble(t, NewChunkReader(1<<20), recs...)
 		require.Len(t, blobs, 1)
-		require.Equal(t, n, len(blobs[0].Payload))
+		require.Len(t, blobs[0].Payload, n)
 		if n > 0 {
 			requireBlob(t, blobs[0], 2, "a", n)
 		}

@@ -132,7 +132,7 @@ func TestPutFailsWhenTheBrokerDoesNotTakeTheLetter(t *testing.T) {
 
 	fault := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 2})
 	require.NoError(t, d.Put(t.Context(), rec, "invalid", nil), "what passes is waited out")
-	require.EqualValues(t, 2, fault.Hits())
+	require.Equal(t, 2, fault.Hits())
 
 	fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: 1})
 	err = d.Put(t.Context(), rec, "invalid", nil)

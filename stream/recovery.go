@@ -140,9 +140,7 @@ func scanPartition(folder string) (map[int64]int16, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = scanSegment(f, open)
-		f.Close()
-		if err != nil {
+		if err := errors.Join(scanSegment(f, open), f.Close()); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"seralm/config"
 )
@@ -117,4 +118,53 @@ func tear(t *testing.T, cfg config.Config, partition string, garbage func(batch 
 	require.NoError(t, err)
 	batch := segment[:12+binary.BigEndian.Uint32(segment[batchLengthAt:])]
 	require.NoError(t, os.WriteFile(files[0], append(segment, garbage(bytes.Clone(batch))...), 0o644))
+}
+
+// FuzzScanSegment: whatever a killed or a dying machine left in a file, the scan
+// comes to an end, and names no more transactions than batches fit in it.
+func FuzzScanSegment(f *testing.F) {
+	batch := func(attributes int16) []byte {
+		b := kmsg.RecordBatch{Magic: 2, Attributes: attributes, ProducerID: 7, ProducerEpoch: 1, Records: []byte("r")}
+		b.Length = int32(len(b.AppendTo(nil)) - 12)
+		return b.AppendTo(nil)
+	}
+	open, ended := batch(attributeTransactional), batch(attributeTransactional|attributeControl)
+	f.Add([]byte(nil))
+	f.Add(batch(0))
+	f.Add(open)
+	f.Add(append(bytes.Clone(open), ended...))
+	f.Add(append(bytes.Clone(open), ended[:len(ended)-1]...))
+	f.Add(make([]byte, 2*batchHeader))
+	f.Add(bytes.Repeat([]byte{0xff}, 2*batchHeader))
+	f.Fuzz(func(t *testing.T, segment []byte) {
+		found := map[int64]int16{}
+		if err := scanSegment(bytes.NewReader(segment), found); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) > len(segment)/batchHeader {
+			t.Fatalf("%d transactions in %d bytes", len(found), len(segment))
+		}
+	})
+}
+
+func TestOnlyAWholeEndMarkerEndsATransaction(t *testing.T) {
+	b := kmsg.RecordBatch{Magic: 2, Attributes: attributeTransactional, ProducerID: 7, ProducerEpoch: 3}
+	b.Length = int32(len(b.AppendTo(nil)) - 12)
+	segment := b.AppendTo(nil)
+	b.Attributes |= attributeControl
+	end := b.AppendTo(nil)
+	for name, tc := range map[string]struct {
+		segment []byte
+		want    map[int64]int16
+	}{
+		"none":  {segment, map[int64]int16{7: 3}},
+		"torn":  {append(bytes.Clone(segment), end[:len(end)-1]...), map[int64]int16{7: 3}},
+		"whole": {append(bytes.Clone(segment), end...), map[int64]int16{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := map[int64]int16{}
+			require.NoError(t, scanSegment(bytes.NewReader(tc.segment), got))
+			require.Equal(t, tc.want, got)
+		})
+	}
 }
