@@ -52,9 +52,12 @@ func Serve(ctx context.Context, l net.Listener, cfg config.HTTP, h http.Handler,
 	if err != nil {
 		_ = server.Close() // cuts what is left, so that Serve returns
 	}
-	<-failed
-	if err != nil {
+	served := <-failed
+	switch {
+	case err != nil:
 		return fmt.Errorf("draining %s: some requests did not finish within http.drain_timeout (%s): %w", l.Addr(), cfg.DrainTimeout, err)
+	case !errors.Is(served, http.ErrServerClosed): // the listener failed just before the end
+		return fmt.Errorf("serving on %s: %w", l.Addr(), served)
 	}
 	return nil
 }

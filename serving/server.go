@@ -122,7 +122,7 @@ func (s *Server) again(ctx context.Context, what string, follow func(context.Con
 	for {
 		err := follow(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it ended because it was asked to
 		}
 		s.log.Error("follower failed, starting it again", "topic", what, "error", err)
 		select {
@@ -141,7 +141,7 @@ func (s *Server) followItems(ctx context.Context) error {
 		if err != nil {
 			// Who wrote it is told by its own errors; here it is only not shown.
 			s.itemsBad.Inc()
-			return nil
+			return nil //nolint:nilerr // one bad record does not end the follower
 		}
 		if !s.items.Apply(ev) {
 			s.itemsBad.Inc()

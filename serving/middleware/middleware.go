@@ -70,7 +70,7 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 		rec.ResponseWriter, rec.status = w, 0
 		defer func() {
 			if cause := recover(); cause != nil {
-				if cause == http.ErrAbortHandler { // the handler's way to cut the connection
+				if cause == http.ErrAbortHandler { //nolint:errorlint // the handler's way to cut the connection; net/http compares so, too
 					panic(cause)
 				}
 				m.panics.Inc()

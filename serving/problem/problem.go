@@ -16,7 +16,7 @@ const ContentType = "application/problem+json"
 
 // Problem is one error as a client sees it. It is an error, so that a parser can
 // return it.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Type   string `json:"type"`   // names the kind of problem; stable, for programs
 	Title  string `json:"title"`  // the same for people, constant per Type
 	Status int    `json:"status"` // the HTTP status, again

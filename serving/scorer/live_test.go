@@ -2,7 +2,6 @@ package scorer
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -198,6 +197,6 @@ func TestTheSnapshotsTopicIsFollowed(t *testing.T) {
 
 	stop()
 	if err := <-ended; err != nil {
-		require.True(t, errors.Is(err, context.Canceled), err)
+		require.ErrorIs(t, err, context.Canceled)
 	}
 }
