@@ -2,6 +2,10 @@
 // template per domain (movies, books, businesses, generic), in templates/, after
 // Figure 3 of the paper: what the item is like, and who is likely to like it.
 //
+// The wording is for models of a hundred million parameters: one short sentence per
+// thing asked. Longer lists of wishes ("no preamble, no list, two or three similar
+// titles") were repeated in the answer or made it loop.
+//
 // It imports nothing of SeRALM. It must never know which model reads the prompt
 // (roles and special tokens are the tokenizer's), read a file or the network, or
 // let an item's text be more than data.

@@ -141,7 +141,7 @@ func TestLongTextIsCutAfterAWordOrARune(t *testing.T) {
 	}
 	description := strings.Repeat("Größe ", 100<<10/7)
 	_, user := load(t, "generic").Render(Item{Title: "t", Text: description})
-	require.Contains(t, user, "Größe…\n\nDescribe this item")
+	require.Contains(t, user, "Größe…\n\nWrite two sentences about this item")
 	require.Less(t, len(user), maxText+300)
 }
 
