@@ -102,7 +102,7 @@ func TestPoisonAndRepeatedEventsArePassedOver(t *testing.T) {
 	v := s.begin(0, 1)
 	v.awaitRanked(1)
 	v.leave()
-	require.EqualValues(t, prequential.Counts{Events: 3, Duplicates: 1, First: 1, NewItems: 1, Ranked: 1}, v.eval.Counts())
+	require.Equal(t, prequential.Counts{Events: 3, Duplicates: 1, First: 1, NewItems: 1, Ranked: 1}, v.eval.Counts())
 	require.InDelta(t, 1, v.eval.Tallies()[0].Window().MRR, 1e-9)
 }
 

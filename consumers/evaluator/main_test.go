@@ -25,8 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if err := onnx.Init(os.Getenv("SERALM_ONNXRUNTIME")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

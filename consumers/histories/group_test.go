@@ -2,7 +2,6 @@ package histories
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -108,19 +107,18 @@ type childSpec struct {
 	Session time.Duration
 }
 
-func child(spec string) {
+func child(spec string) error {
 	var s childSpec
-	err := json.Unmarshal([]byte(spec), &s)
-	if err == nil {
-		var store *feature.Store
-		if store, err = feature.Open(context.Background(), s.Config.Redis); err == nil {
-			c := New(s.Config, store, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-			c.session = s.Session
-			err = c.Run(context.Background())
-		}
+	if err := json.Unmarshal([]byte(spec), &s); err != nil {
+		return err
 	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1) // it is killed before
+	store, err := feature.Open(context.Background(), s.Config.Redis)
+	if err != nil {
+		return err
+	}
+	c := New(s.Config, store, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	c.session = s.Session
+	return c.Run(context.Background())
 }
 
 // kill -9 at random points, with a neighbour in the group half of the time: the view

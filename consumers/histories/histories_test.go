@@ -153,7 +153,8 @@ func TestTheGroupIsNamedAfterTheView(t *testing.T) {
 		require.NotEqual(t, groupName(a), groupName(b), name)
 	}
 	a.Redis.Addr = ""
-	require.NotEqual(t, groupName(a), groupName(a), "each process has an embedded view of its own")
+	one, other := groupName(a), groupName(a)
+	require.NotEqual(t, one, other, "each process has an embedded view of its own")
 }
 
 func TestEmbeddedViewsEachHoldEverything(t *testing.T) {
