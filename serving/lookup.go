@@ -314,21 +314,21 @@ func (l *lookups) fill(m *scorer.Model, w *work, a *answer) {
 		w.rules.candidates = w.wanted
 		block(w.wanted, q.Candidates)
 	}
-	if liked := l.popular.items(); len(liked) > 0 {
-		for _, p := range liked {
-			if len(a.Items) == q.N {
-				return
-			}
-			item, _ := l.items.Get(p.Item)
-			if w.rules.admits(p.Item, item) {
-				a.Items = append(a.Items, answerItem{p.Item, title(item), float32(p.Score), sourcePopular, nil})
-			}
+	for _, p := range l.popular.items() {
+		if len(a.Items) == q.N {
+			return
 		}
-		return
+		item, _ := l.items.Get(p.Item)
+		if w.rules.admits(p.Item, item) {
+			a.Items = append(a.Items, answerItem{p.Item, title(item), float32(p.Score), sourcePopular, nil})
+			w.rules.blocked[p.Item] = struct{}{}
+		}
 	}
 	if m == nil {
 		return
 	}
+	// The view is young, or what is popular is not what was asked for (a rare
+	// category, say): the model knows more items.
 	for _, p := range m.Popular() {
 		if len(a.Items) == q.N {
 			return

@@ -83,7 +83,7 @@ func TestLookUps(t *testing.T) {
 			query: query{User: "ann", Exclude: append(ids(8, 2), "new")}, source: sourcePersonalised, items: ids(15, 3, 4, 5),
 		},
 		"excluded items are left out of the popular ones too": {
-			query: query{Exclude: ids(19, 7)}, source: sourcePopular, items: ids(18, 14, 3),
+			query: query{Exclude: ids(19, 7, 2)}, source: sourcePopular, items: ids(18, 14, 3, 4),
 		},
 		"only candidates are ranked, each once": {
 			query: query{User: "ann", Candidates: append(ids(19, 15, 15, 3), "new")}, source: sourcePersonalised, items: ids(15, 3, 19),
@@ -104,7 +104,11 @@ func TestLookUps(t *testing.T) {
 		},
 		"nor among the popular ones": {
 			given: func(r *rig) { r.hide("i19"); r.forget("i7") },
-			query: query{User: "nobody"}, source: sourcePopular, items: ids(18, 14, 3),
+			query: query{User: "nobody"}, source: sourcePopular, items: ids(18, 14, 3, 2),
+		},
+		"a category that no popular item has is filled from what the model recommends to a stranger": {
+			given: func(r *rig) { r.announce("i12", "Twelve", "Noir"); r.announce("i3", "Three", "Noir") },
+			query: query{User: "nobody", Categories: []string{"noir"}}, source: sourcePopular, items: ids(3, 12),
 		},
 		"categories narrow the answer": {
 			given: func(r *rig) {
@@ -183,7 +187,7 @@ func TestOnlyAnnouncedItemsWhereThatIsAskedFor(t *testing.T) {
 	r.announce("i4", "Four")
 	r.announce("i6", "Six")
 	require.Equal(t, ids(4, 6), shown(r.lookups.look(t.Context(), &query{History: ids(3), N: 5})))
-	require.Equal(t, ids(4), shown(r.lookups.look(t.Context(), &query{N: 5})))
+	require.Equal(t, ids(4, 6), shown(r.lookups.look(t.Context(), &query{N: 5})))
 }
 
 func TestAnAnswerCarriesTitlesScoresAndReasons(t *testing.T) {
