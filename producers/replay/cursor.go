@@ -100,14 +100,14 @@ func openCursor(dir string, data *dataset.Dataset, log string, restart bool) (*c
 
 func (f *cursorFile) load(data *dataset.Dataset) error {
 	const remedy = "replay with --restart to begin anew: readers know by its id what they have seen"
-	bytes, err := os.ReadFile(f.path)
+	raw, err := os.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading where the replay stopped: %w (%s)", err, remedy)
 	}
-	c, err := decodeCursor(bytes)
+	c, err := decodeCursor(raw)
 	whole := data.Len() + data.Summary().BeyondEnd
 	switch {
 	case err != nil:

@@ -82,10 +82,10 @@ func TestARefusedBatchIsTheLastOfItsPartition(t *testing.T) {
 
 // And of whole runs: whatever was refused, the next one leaves the stream itself.
 func TestWhatWasRefusedComesWithTheNextRun(t *testing.T) {
-	for request, code := range map[int64]*kerr.Error{1: kerr.MessageTooLarge, 4: kerr.InvalidRecord, 7: kerr.TopicAuthorizationFailed} {
+	for request, code := range map[int64]*kerr.Error{1: kerr.MessageTooLarge, 2: kerr.InvalidRecord, 3: kerr.TopicAuthorizationFailed} {
 		t.Run(fmt.Sprintf("%s at request %d", code.Message, request), func(t *testing.T) {
 			l, dir := newFakeLog(t), t.TempDir()
-			data := open(t, dataset.Options{})
+			data := open(t, dataset.Options{Limit: 40_000})
 			var requests atomic.Int64
 			l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 				if requests.Add(1) == request {
@@ -110,12 +110,12 @@ func TestWhatWasRefusedComesWithTheNextRun(t *testing.T) {
 
 func TestABrokerThatStopsAnsweringIsGivenUpWithARightCursor(t *testing.T) {
 	l, dir := newFakeLog(t), t.TempDir()
-	data := open(t, dataset.Options{})
+	data := open(t, dataset.Options{Limit: 40_000})
 	var requests atomic.Int64
 	var away atomic.Bool
 	away.Store(true)
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
-		if away.Load() && requests.Add(1) > 5 {
+		if away.Load() && requests.Add(1) > 2 {
 			return refusal(req, kerr.NotEnoughReplicas.Code), nil, true // the client retries this for ever
 		}
 		return nil, nil, false
@@ -139,7 +139,7 @@ func TestABrokerThatStopsAnsweringIsGivenUpWithARightCursor(t *testing.T) {
 // Retries that the broker asks for are no error, and change no order.
 func TestTroubleThatPassesIsNotSeen(t *testing.T) {
 	l := newFakeLog(t)
-	data := open(t, dataset.Options{})
+	data := open(t, dataset.Options{Limit: 40_000})
 	var requests atomic.Int64
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if n := requests.Add(1); n < 15 && n%5 == 3 {
