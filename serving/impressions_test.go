@@ -1,6 +1,8 @@
 package serving
 
 import (
+	"context"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -58,6 +60,17 @@ func TestAFullQueueDropsImpressionsAndCountsThem(t *testing.T) {
 	}
 	require.Len(t, r.impressions.queue, impressionQueue)
 	require.Equal(t, 3.0, testutil.ToFloat64(r.impressions.dropped))
+}
+
+func TestWhatAClientThatLeftDidNotSeeIsNoImpression(t *testing.T) {
+	r := newRig(t)
+	r.liked("hit")
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r.Handler().ServeHTTP(httptest.NewRecorder(), request("GET", "/v1/recommendations/ann", "").WithContext(ctx))
+	require.Empty(t, r.impressions.queue)
+	r.ask("GET", "/v1/recommendations/ann", "")
+	require.Len(t, r.impressions.queue, 1)
 }
 
 func TestWhatTheLogWouldRefuseIsDroppedAndCounted(t *testing.T) {

@@ -32,7 +32,9 @@ func (s *Server) recommendQuery(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) recommend(w http.ResponseWriter, r *http.Request, q *query) {
 	a := s.lookups.look(r.Context(), q)
-	s.impressions.offer(a, time.Now())
+	if r.Context().Err() == nil { // else the client has gone, and nothing is shown
+		s.impressions.offer(a, time.Now())
+	}
 	writeJSON(w, http.StatusOK, a)
 }
 
