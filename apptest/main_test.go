@@ -251,12 +251,11 @@ func (p *program) ready() *program {
 	return p
 }
 
-// learnt waits until the model that is served has learnt n events.
-func (p *program) learnt() {
+// knows waits until the model answers for a user from their history.
+func (p *program) knows(user string) {
 	p.t.Helper()
-	p.until("everything is learnt", func() bool {
-		lag, ok := p.get("/v1/status")["lag"].(map[string]any)
-		return ok && lag["events"].(float64) == 0
+	p.until("the model knows "+user, func() bool {
+		return p.get("/v1/recommendations/" + user)["source"] == "personalised"
 	})
 }
 

@@ -17,7 +17,7 @@ func walk(p *program, from, n int) {
 	for i := from; i < from+n; i++ {
 		user := i % 7
 		events = append(events, map[string]any{
-			"id": fmt.Sprint("e", i), "user": fmt.Sprint("u", user), "item": fmt.Sprint("i", (i/7+3*user)%30), "type": "click",
+			"id": fmt.Sprint("e", i), "user": fmt.Sprint("u", user), "item": fmt.Sprint("i", (i/7+3*user)%200), "type": "click",
 		})
 	}
 	p.post("/v1/interactions", map[string]any{"events": events})
@@ -28,10 +28,9 @@ func TestAnEventChangesWhatIsRecommended(t *testing.T) {
 	p.post("/v1/items", []map[string]any{{"item": "i1", "title": "The First"}, {"item": "i2", "title": "The Second"}})
 	walk(p, 0, 700)
 	p.ready()
-	p.learnt()
+	p.knows("u1")
 
 	first := p.get("/v1/recommendations/u1?n=5")
-	require.Equal(t, "personalised", first["source"])
 	require.Len(t, items(first), 5)
 	clicked := items(first)[0]
 	p.post("/v1/interactions", map[string]any{"user": "u1", "item": clicked, "recommendation_id": first["recommendation_id"]})
@@ -55,12 +54,11 @@ func TestAfterAKillEverythingIsAsItWas(t *testing.T) {
 	p := run(t, seralm, settings, "up").up()
 	walk(p, 0, 350)
 	p.ready()
-	p.learnt()
+	p.knows("u6")
 	walk(p, 350, 350)
 	p.kill()
 
 	q := run(t, seralm, settings, "up").ready()
-	q.learnt()
 	q.until("the last event is in its user's history", func() bool {
 		h := items(q.get("/v1/users/u6/history"))
 		return len(h) == 100
@@ -68,12 +66,13 @@ func TestAfterAKillEverythingIsAsItWas(t *testing.T) {
 	for user := range 7 {
 		h := items(q.get(fmt.Sprintf("/v1/users/u%d/history", user)))
 		for i, item := range h {
-			require.Equal(t, fmt.Sprint("i", (i+3*user)%30), item, "user %d, event %d", user, i)
+			require.Equal(t, fmt.Sprint("i", (i+3*user)%200), item, "user %d, event %d", user, i)
 		}
 	}
-	require.Equal(t, "personalised", q.get("/v1/recommendations/u3")["source"])
-	epoch := q.get("/v1/status")["model"].(map[string]any)["epoch"].(float64)
-	require.GreaterOrEqual(t, epoch, 2.0, "a new writer took over")
+	q.knows("u6")
+	q.until("a new writer has published", func() bool {
+		return q.get("/v1/status")["model"].(map[string]any)["epoch"].(float64) >= 2
+	})
 	require.NoError(t, q.terminate())
 }
 
@@ -111,7 +110,6 @@ func TestReplayFindsTheBrokerThatRunsBesideIt(t *testing.T) {
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "500")
 	p.ready()
-	p.learnt()
 	out, errs, status = call(t, seralm, []string{dir}, "snapshot", "inspect")
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "tensor item_embedding.weight")

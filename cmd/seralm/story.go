@@ -56,7 +56,8 @@ type shownItem struct {
 
 type systemStatus struct {
 	Model *struct {
-		Step int64 `json:"step"`
+		Step      int64     `json:"step"`
+		Watermark time.Time `json:"watermark"`
 	} `json:"model"`
 	Lag *struct {
 		Events int64 `json:"events"`
@@ -109,7 +110,8 @@ func (d *demo) watch(ctx context.Context, quality *evaluator.Evaluator, replayed
 				fmt.Fprintln(d.out)
 			}
 		}
-		finished := done && !first && s.Lag.Events == 0
+		// The lag is some seconds old; what the model has seen is not.
+		finished := done && !first && !s.Model.Watermark.Before(d.data.Summary().Last)
 		if finished || time.Since(spoken) > 3*time.Second {
 			spoken = time.Now()
 			fmt.Fprintf(d.out, "%4.0f s  %8s of %s events learnt, model at step %s%s\n", time.Since(d.began).Seconds(),

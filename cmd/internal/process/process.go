@@ -59,41 +59,43 @@ type Needs struct {
 
 // Start connects the process to the log and, if needed, to the views. What fails is
 // named with its remedy, and nothing is left behind.
-func Start(ctx context.Context, cfg config.Config, log *slog.Logger, n Needs) (p *Process, err error) {
-	p = &Process{Config: cfg, Log: log, Metrics: prometheus.NewRegistry()}
+func Start(ctx context.Context, cfg config.Config, log *slog.Logger, n Needs) (*Process, error) {
+	p := &Process{Config: cfg, Log: log, Metrics: prometheus.NewRegistry()}
 	p.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	defer func() {
-		if err != nil {
-			p.Close()
-		}
-	}()
-	// The listener first: a busy port should not cost a minute of loading.
-	if p.listener, err = serving.Listen(cfg.HTTP); err != nil {
+	if err := p.connect(ctx, n); err != nil {
+		p.Close()
 		return nil, err
 	}
+	return p, nil
+}
+
+func (p *Process) connect(ctx context.Context, n Needs) (err error) {
+	// The listener first: a busy port should not cost a minute of loading.
+	if p.listener, err = serving.Listen(p.Config.HTTP); err != nil {
+		return err
+	}
 	if err := p.findBroker(n.Broker); err != nil {
-		return nil, err
+		return err
 	}
 	opts, err := stream.ClientOptions(p.Config.Kafka)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.Kafka, err = kgo.NewClient(opts...); err != nil {
-		return nil, fmt.Errorf("configuring the Kafka client: %w", err)
+		return fmt.Errorf("configuring the Kafka client: %w", err)
 	}
 	if err := p.topics(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if n.Views {
-		if n.Shared && cfg.Redis.Addr == "" {
-			return nil, errors.New("redis.addr is empty, and the embedded views cannot be shared between processes: " +
-				"name a Redis (SERALM_REDIS_ADDR=host:port), or run all roles in one process with `seralm up`")
-		}
-		if p.Store, err = feature.Open(ctx, cfg.Redis); err != nil {
-			return nil, err
-		}
+	if !n.Views {
+		return nil
 	}
-	return p, nil
+	if n.Shared && p.Config.Redis.Addr == "" {
+		return errors.New("redis.addr is empty, and the embedded views cannot be shared between processes: " +
+			"name a Redis (SERALM_REDIS_ADDR=host:port), or run all roles in one process with `seralm up`")
+	}
+	p.Store, err = feature.Open(ctx, p.Config.Redis)
+	return err
 }
 
 // findBroker decides which broker the process uses: the configured one, the
