@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,8 +35,11 @@ func (c *Consumer) take(ctx context.Context, fetches kgo.Fetches) error {
 		if p == nil || len(f.Records) == 0 {
 			return
 		}
-		read, err := c.read(ctx, f.Partition, p.next, f.Records)
-		failed = errors.Join(failed, err)
+		read := p.pending
+		if read == nil {
+			read = &pending{run: feature.Run{Partition: f.Partition, From: p.next, To: p.next}}
+		}
+		failed = errors.Join(failed, c.read(ctx, read, f.Records))
 		if read.run.To > read.run.From {
 			c.mu.Lock()
 			p.pending = read
@@ -45,34 +49,32 @@ func (c *Consumer) take(ctx context.Context, fetches kgo.Fetches) error {
 	return failed
 }
 
-// read makes a run of a partition's records. On an error it ends before the record
-// that could not be dealt with.
-func (c *Consumer) read(ctx context.Context, partition int32, from int64, recs []*kgo.Record) (*pending, error) {
-	read := &pending{
-		run:      feature.Run{Partition: partition, From: from, To: from, Events: make([]feature.HistoryEvent, 0, len(recs))},
-		produced: make([]time.Time, 0, len(recs)),
-	}
+// read adds a partition's records to its run. On an error the run ends before the
+// record that could not be dealt with.
+func (c *Consumer) read(ctx context.Context, into *pending, recs []*kgo.Record) error {
+	into.run.Events = slices.Grow(into.run.Events, len(recs))
+	into.produced = slices.Grow(into.produced, len(recs))
 	for _, rec := range recs {
 		if !rec.Attrs.IsControl() {
 			ev, err := stream.DecodeInteraction(rec)
 			switch {
 			case err == nil:
-				read.run.Events = append(read.run.Events, feature.HistoryEvent{
+				into.run.Events = append(into.run.Events, feature.HistoryEvent{
 					// No name holds a line break, so no two pairs make the same id.
 					User: ev.Body.User, Item: ev.Body.Item, ID: ev.Source + "\n" + ev.ID, Offset: rec.Offset, Time: ev.Time,
 				})
-				read.produced = append(read.produced, rec.Timestamp)
+				into.produced = append(into.produced, rec.Timestamp)
 			case stream.IsInvalid(err):
 				if err := c.letters.Put(ctx, rec, "invalid", err); err != nil {
-					return read, err
+					return err
 				}
 			default:
-				return read, fmt.Errorf("topic %s partition %d offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+				return fmt.Errorf("topic %s partition %d offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 			}
 		}
-		read.run.To = rec.Offset + 1
+		into.run.To = rec.Offset + 1
 	}
-	return read, nil
+	return nil
 }
 
 // explain says whether an error that came instead of records is final. The client

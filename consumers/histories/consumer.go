@@ -45,6 +45,8 @@ type Consumer struct {
 	// session is how long a member that died keeps its partitions; brokers accept 6 s
 	// and more.
 	session time.Duration
+	// poison is how many records a minute may be set aside.
+	poison int
 
 	client  *kgo.Client
 	admin   *kadm.Client
@@ -73,7 +75,7 @@ func New(cfg config.Config, store *feature.Store, reg prometheus.Registerer, log
 		cfg: cfg, store: store, writer: store.Writer(cfg.Histories), reg: reg,
 		log: log.With("role", "histories"), metrics: newMetrics(reg),
 		topic: stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions(), group: groupName(cfg),
-		session: 10 * time.Second, parts: map[int32]*part{},
+		session: 10 * time.Second, poison: stream.DeadLettersPerMinute, parts: map[int32]*part{},
 	}
 }
 

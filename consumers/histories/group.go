@@ -43,7 +43,7 @@ func (c *Consumer) join() error {
 		return fmt.Errorf("configuring the Kafka client: %w", err)
 	}
 	c.admin = kadm.NewClient(c.client)
-	c.letters = stream.NewDeadLetters(c.client, stream.NamesOf(c.cfg.Kafka.TopicPrefix), "histories", c.reg)
+	c.letters = stream.NewDeadLetters(c.client, stream.NamesOf(c.cfg.Kafka.TopicPrefix), "histories", c.reg).Limit(c.poison)
 	c.client.AddConsumeTopics(c.topic) // only now: from here on, assigned may be called at any time
 	return nil
 }

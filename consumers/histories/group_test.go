@@ -60,7 +60,7 @@ func TestMembersShareThePartitions(t *testing.T) {
 
 func TestMembersThatComeAndGoUnderLoadLoseAndRepeatNothing(t *testing.T) {
 	s := newSystem(t, 6)
-	const n = 6000
+	const n = 3000
 	done := s.load(n)
 	rng := rand.New(rand.NewPCG(1, 2))
 	all := []*member{s.join()}

@@ -125,15 +125,15 @@ func TestTooMuchPoisonEndsTheRole(t *testing.T) {
 	s := newSystem(t, 1)
 	s.produce(s.record(0, "u", "a"))
 	var poison []*kgo.Record
-	for range 2 * stream.DeadLettersPerMinute { // the bound refills while they are set aside
+	for range 200 {
 		poison = append(poison, &kgo.Record{Topic: s.topic(), Key: []byte("u"), Value: []byte("{")})
 	}
 	s.produce(poison...)
-	m := s.join()
+	m := s.join(func(c *Consumer) { c.poison = 60 }) // and one more each second
 	require.ErrorIs(t, m.failure(), stream.ErrTooManyDeadLetters)
 	held, err := s.store.Offsets(t.Context())
 	require.NoError(t, err)
-	require.Greater(t, held[0], int64(stream.DeadLettersPerMinute))
+	require.Greater(t, held[0], int64(60))
 	require.Len(t, s.letters(), int(held[0])-1, "so that none is set aside twice when the role starts again")
 	require.Equal(t, 1, m.applied())
 }

@@ -158,12 +158,15 @@ type member struct {
 	end  chan error
 }
 
-func (s *system) join() *member {
+func (s *system) join(change ...func(*Consumer)) *member {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	reg := prometheus.NewRegistry()
 	m := &member{t: s.t, reg: reg, stop: stop, end: make(chan error, 1), Consumer: New(s.cfg, s.store, reg, slog.New(slog.DiscardHandler))}
 	m.session = 6 * time.Second // the least that a broker takes
+	for _, c := range change {
+		c(m.Consumer)
+	}
 	go func() { m.end <- m.Run(ctx) }()
 	s.t.Cleanup(stop)
 	return m

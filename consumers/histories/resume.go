@@ -104,8 +104,6 @@ func final(err error) bool {
 // audit compares the view's offsets with ours: whoever emptied Redis or put an older
 // copy in its place need not wait for an event to have it noticed.
 func (c *Consumer) audit(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
 	held, err := c.store.Offsets(ctx)
 	if err != nil {
 		c.complain(ctx, err)
