@@ -9,14 +9,15 @@
 #
 # Needs Python 3.11 (PYTHON names it). RecBole is installed once per user, at the
 # versions in bench/recbole/requirements.txt: 5 GB, for PyTorch's package wants CUDA
-# even on a CPU. Takes some 10 minutes; a busy machine distorts both sides, so
-# each measurement is recorded with the load that it began under.
+# even on a CPU. Takes 3 minutes on a quiet machine. A busy one distorts both sides:
+# each measurement is recorded with the load that it began under, and threads that
+# wait sleep, since OpenMP's default of spinning starves whoever shares the cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=bench/recbole
 result=${1:-build/bench/recbole.json}
 repetitions=3
-export OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
+export OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 
 venv=${XDG_CACHE_HOME:-$HOME/.cache}/seralm/recbole-$(sha256sum $here/requirements.txt | cut -c1-12)
 if [ ! -e "$venv/.complete" ]; then

@@ -17,7 +17,7 @@ import time
 # RecBole's defaults but for the length; the same in main.go.
 SIZES = {"MAX_ITEM_LIST_LENGTH": 50, "hidden_size": 64, "inner_size": 256, "n_layers": 2, "n_heads": 2}
 BATCH = 1024
-WARM_UP, MEASURED = 3, 20  # batches: a rate needs no whole epoch, which takes minutes
+WARM_UP, MEASURED = 2, 10  # batches: a rate needs no whole epoch, which takes minutes
 
 
 def convert(source, out):
