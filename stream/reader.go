@@ -294,9 +294,9 @@ func listOnce(ctx context.Context, cl *kgo.Client, req *kmsg.ListOffsetsRequest,
 // open one's, or offsets that compaction emptied), next moves over it; else the
 // records are on their way and nothing changes.
 func (r *reader) settle(ctx context.Context, partition int32, end int64) error {
-	leader, _, err := r.cl.PartitionLeader(r.topic, partition)
-	if err != nil || leader < 0 {
-		return nil // the client is looking for the leader; ask again at the next stall
+	leader, _, _ := r.cl.PartitionLeader(r.topic, partition) // -1 with any error
+	if leader < 0 {
+		return nil // the client is looking for it; ask again at the next stall
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID = -1
@@ -313,10 +313,10 @@ func (r *reader) settle(ctx context.Context, partition int32, end int64) error {
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
 	resp, err := r.cl.Broker(int(leader)).RetriableRequest(ctx, req)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return fmt.Errorf("asking broker %d for offset %d of topic %s partition %d: %w", leader, p.FetchOffset, r.topic, partition, err)
 	}
 	for _, t := range resp.(*kmsg.FetchResponse).Topics {

@@ -20,15 +20,6 @@ func main() {
 	case err == nil, errors.Is(err, context.Canceled):
 	default:
 		fmt.Fprintf(os.Stderr, "seralm: %v\n", err)
-		var code exitCode
-		if errors.As(err, &code) {
-			os.Exit(int(code))
-		}
 		os.Exit(1)
 	}
 }
-
-// exitCode is an error that asks for a particular exit status.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }

@@ -80,7 +80,7 @@ func NewScorer(snap *snapshot.Snapshot) (*Scorer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer o.Destroy()
+	defer func() { _ = o.Destroy() }() // it is copied into the session
 	// Requests are the parallelism: one thread each, and no spinning between them.
 	err = errors.Join(o.SetIntraOpNumThreads(1), o.SetInterOpNumThreads(1),
 		o.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"))

@@ -26,6 +26,7 @@ type Tally struct {
 
 type contribution struct{ hit, ndcg, mrr, maskedHit, maskedNDCG, logP, known float64 }
 
+// sums add up contributions.
 type sums struct {
 	n int64
 	contribution
@@ -74,7 +75,7 @@ func (s *sums) add(c contribution, sign float64) {
 	s.known += sign * c.known
 }
 
-func (s sums) summary() Summary {
+func (s *sums) summary() Summary {
 	n, known := math.Max(1, float64(s.n)), math.Max(1, s.known)
 	return Summary{
 		Events: s.n, Hit10: s.hit / n, NDCG10: s.ndcg / n, MRR: s.mrr / n,

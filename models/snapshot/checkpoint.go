@@ -46,7 +46,7 @@ func WriteDir(dir string, step int64, parts map[string][]byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("checkpoint folder %s: %w", dir, err)
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // gone already when it was renamed; Prune finds what stays
 	index := map[string]string{}
 	for part, data := range parts {
 		if err := writeSynced(filepath.Join(tmp, part), data); err != nil {

@@ -63,7 +63,7 @@ func TestDecodeOfHalfACharacter(t *testing.T) {
 	ids := b.Encode("𐍈") // not in the small vocabulary: four bytes
 	require.Len(t, ids, 4)
 	require.Equal(t, "𐍈"[:3], b.Decode(ids[:3]))
-	require.Equal(t, "", b.Decode([]int32{-1, 1 << 30}), "ids that are none stand for nothing")
+	require.Empty(t, b.Decode([]int32{-1, 1 << 30}), "ids that are none stand for nothing")
 }
 
 // Somebody writes the name of a special token into an item's title.
@@ -120,7 +120,7 @@ func TestVocabularyLookUps(t *testing.T) {
 	id, ok := all["bytelevel"].ID("<|im_end|>")
 	require.True(t, ok)
 	require.Equal(t, "<|im_end|>", all["bytelevel"].Token(id))
-	require.Equal(t, "", all["bytelevel"].Token(-1))
+	require.Empty(t, all["bytelevel"].Token(-1))
 	_, ok = all["bytelevel"].BOS()
 	require.False(t, ok, "SmolLM2 wants none")
 	for _, name := range []string{"llama", "scores"} {

@@ -48,7 +48,7 @@ func wordPieceFromJSON(data []byte) (*WordPiece, error) {
 		return nil, err
 	}
 	if !same(d.Normalizer, bertNormalizer) || !same(d.PreTokenizer, bertPreTokenizer) {
-		return nil, fmt.Errorf("normalizer %s and pre-tokenizer %s; this reads those of an uncased BERT", excerpt(d.Normalizer), excerpt(d.PreTokenizer))
+		return nil, fmt.Errorf("normaliser %s and pre-tokenizer %s; this reads those of an uncased BERT", excerpt(d.Normalizer), excerpt(d.PreTokenizer))
 	}
 	if d.Model.Prefix == nil || *d.Model.Prefix != continuation {
 		return nil, fmt.Errorf("continuing_subword_prefix is not %q", continuation)
@@ -98,7 +98,7 @@ func (w *WordPiece) Encode(text string, maxLen int) []int32 {
 		}
 	}
 	limit := max(maxLen, 2) - 1
-	for _, r := range normalize(text) {
+	for _, r := range normalise(text) {
 		if len(out) >= limit {
 			break
 		}
@@ -148,9 +148,9 @@ func (w *WordPiece) word(dst []int32, word []rune) []int32 {
 	return dst
 }
 
-// normalize cleans text as BERT does: control characters go, every white space is
+// normalise cleans text as BERT does: control characters go, every white space is
 // a space, CJK characters stand alone, accents go, upper case goes.
-func normalize(text string) string {
+func normalise(text string) string {
 	var b strings.Builder
 	b.Grow(len(text))
 	for _, r := range text {

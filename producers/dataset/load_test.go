@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -103,7 +102,7 @@ func FuzzItems(f *testing.F) {
 		for item, err := range readItems(l, strings.NewReader(text)) {
 			if err != nil {
 				var where *FormatError
-				require.True(t, errors.As(err, &where), "%v", err)
+				require.ErrorAs(t, err, &where)
 				return
 			}
 			require.NoError(t, item.Body.Validate())

@@ -185,7 +185,7 @@ func (t *table) countDuplicates(s *Summary) {
 	}
 }
 
-// applySequences takes the exact order from a file of lines "USER ITEM ITEM ...".
+// applySequences takes the exact order from a file of lines "USER ITEM ...".
 // It must hold the same events as the table.
 func (t *table) applySequences(ctx context.Context, path string) error {
 	f, err := openFile(path)

@@ -245,7 +245,7 @@ func openFile(path string) (*file, error) {
 	}
 	out, err := decompressed(f, path)
 	if err != nil {
-		f.Close()
+		_ = f.Close() // only read from
 		return nil, err
 	}
 	return &file{out, f}, nil

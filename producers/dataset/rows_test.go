@@ -90,7 +90,7 @@ func FuzzRows(f *testing.F) {
 			return
 		}
 		require.NoError(t, err)
-		require.Equal(t, len(want), len(got))
+		require.Len(t, got, len(want))
 		for i := range want {
 			require.Equal(t, want[i], got[i])
 		}

@@ -3,7 +3,6 @@ package recommender
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -350,6 +349,6 @@ func TestDeletedEventsAreALoudFailure(t *testing.T) {
 	require.NoError(t, err)
 	err = run(t.Context(), cfg, prometheus.NewRegistry(), nil)
 	var lost *stream.LostError
-	require.True(t, errors.As(err, &lost), "%v", err)
+	require.ErrorAs(t, err, &lost)
 	require.Positive(t, lost.Count())
 }
