@@ -3,6 +3,7 @@ package recommender
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -47,26 +48,14 @@ func readJournal(ctx context.Context, cfg config.Kafka, model string, from, afte
 	if err != nil {
 		return j, fmt.Errorf("reading the journal %s: %w", topic, err)
 	}
-	ends, err := admin.ListCommittedOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return j, fmt.Errorf("reading the journal %s: %w", topic, err)
-	}
 	start, _ := starts.Lookup(topic, journalPartition)
-	end, ok := ends.Lookup(topic, journalPartition)
-	if !ok {
-		return j, fmt.Errorf("reading the journal: topic %s does not exist (run `seralm topics create`)", topic)
-	}
-	if from > end.Offset {
-		return j, fmt.Errorf("the checkpoint is ahead of the log: it read the journal %s up to offset %d, which ends at %d. "+
-			"This is another log than the one the checkpoint was made on; point kafka.brokers at that one, or set another recommender.name to learn this one from its start",
-			topic, from, end.Offset)
+	end, err := journalEnd(ctx, admin, topic, from)
+	if err != nil {
+		return j, err
 	}
 	at := max(from, start.Offset)
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {journalPartition: kgo.NewOffset().At(at)}})
-	for at < end.Offset {
+	for at < end {
 		fetches := client.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
 			return j, err
@@ -77,7 +66,7 @@ func readJournal(ctx context.Context, cfg config.Kafka, model string, from, afte
 		var bad error
 		fetches.EachRecord(func(rec *kgo.Record) {
 			at = rec.Offset + 1
-			if bad != nil || rec.Attrs.IsControl() || rec.Offset >= end.Offset {
+			if bad != nil || rec.Attrs.IsControl() || rec.Offset >= end {
 				return
 			}
 			ev, err := stream.DecodeStep(rec)
@@ -104,4 +93,44 @@ func readJournal(ctx context.Context, cfg config.Kafka, model string, from, afte
 		}
 	}
 	return j, nil
+}
+
+// journalEnd returns the end of what is committed in the journal, once that has
+// reached `from`: the offset up to which the checkpoint has read it. The topic is
+// shared, so another model's trainer that died within a transaction holds the
+// committed end back until that transaction times out.
+func journalEnd(ctx context.Context, admin *kadm.Client, topic string, from int64) (int64, error) {
+	for {
+		ends, err := admin.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return 0, fmt.Errorf("reading the journal %s: %w", topic, err)
+		}
+		end, ok := ends.Lookup(topic, journalPartition)
+		if !ok {
+			return 0, fmt.Errorf("reading the journal: topic %s does not exist (run `seralm topics create`)", topic)
+		}
+		if from > end.Offset {
+			return 0, fmt.Errorf("the checkpoint is ahead of the log: it read the journal %s up to offset %d, which ends at %d. "+
+				"This is another log than the one the checkpoint was made on; point kafka.brokers at that one, or set another recommender.name to learn this one from its start",
+				topic, from, end.Offset)
+		}
+		committed, err := admin.ListCommittedOffsets(ctx, topic)
+		if err == nil {
+			err = committed.Error()
+		}
+		if err != nil {
+			return 0, fmt.Errorf("reading the journal %s: %w", topic, err)
+		}
+		if c, ok := committed.Lookup(topic, journalPartition); ok && c.Offset >= from {
+			return c.Offset, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
