@@ -119,8 +119,12 @@ type Recommender struct {
 	LearningRate float64 `yaml:"learning_rate" env:"LEARNING_RATE"`
 	ClipNorm     float64 `yaml:"clip_norm" env:"CLIP_NORM"` // of the global gradient; 0 = off
 	Seed         uint64  `yaml:"seed" env:"SEED"`
-	Device       string  `yaml:"device" env:"DEVICE"`   // cpu | cuda:0
-	Threads      int     `yaml:"threads" env:"THREADS"` // libtorch intra-op; 1 = bit-reproducible
+	Device       string  `yaml:"device" env:"DEVICE"` // cpu | cuda:0
+	// Threads of libtorch within an operation. One is reproducible to the bit, and
+	// leaves the other cores to the other roles: several wait for each other by
+	// spinning, which is fast on an idle machine and slow on one that is not
+	// (OMP_WAIT_POLICY=passive makes them sleep).
+	Threads int `yaml:"threads" env:"THREADS"`
 }
 
 // Trainer configures the online learning of the recommender from the stream.
@@ -193,7 +197,7 @@ func Default() Config {
 		Histories: Histories{Length: 200, Popular: 1000, SeenTTL: 24 * time.Hour},
 		Recommender: Recommender{
 			Name: "recommender", Architecture: "sasrec", Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50,
-			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 2,
+			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 1,
 		},
 		Trainer: Trainer{
 			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,

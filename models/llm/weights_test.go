@@ -4,8 +4,10 @@ package llm
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -48,4 +50,27 @@ func TestSmolLM2SampledAndScoredLogProbabilitiesAreEqual(t *testing.T) {
 	o := Sampling{Temperature: 0.8, MaxTokens: 32, Seed: 1}
 	sampledEqualsScored(t, smollm2(t, Options{Type: "float32"}), prompts, o, 1e-4)
 	sampledEqualsScored(t, smollm2(t, Options{}), prompts, o, 0.3)
+}
+
+// 16 texts: what the prompts cost (one token each), and with 33 tokens each what the
+// 32 others add.
+func BenchmarkSmolLM2Generate(b *testing.B) {
+	var prompts []Prompt
+	for i, c := range slices.Repeat(readReferences(b, "smollm2.json"), 2) {
+		prompts = append(prompts, append(slices.Clone(c.IDs), int32(100+i))) // distinct
+	}
+	for _, kind := range []string{"float32", "bf16"} {
+		for _, threads := range []int{1, 2} {
+			for _, tokens := range []int{1, 33} {
+				b.Run(fmt.Sprintf("%s, %d threads, %d tokens", kind, threads, tokens), func(b *testing.B) {
+					m := smollm2(b, Options{Type: kind, Threads: threads})
+					m.stop = nil
+					for b.Loop() {
+						_, err := m.Generate(b.Context(), prompts, Sampling{Temperature: 0.8, MaxTokens: tokens})
+						require.NoError(b, err)
+					}
+				})
+			}
+		}
+	}
 }
