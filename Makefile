@@ -40,6 +40,9 @@ race: setup ## the same with the race detector, for what does not link libtorch
 test-integration: setup ## the stream and view tests against a real Apache Kafka and a real Redis
 	@$(ENV) ops/integration/run.sh go test -count=1 $(TESTFLAGS) ./stream/... ./feature/... ./consumers/... ./producers/...
 
+bench: setup ## SASRec's learning speed against RecBole's, in one run (needs Python 3.11; 5 GB the first time)
+	@bench/recbole.sh
+
 generate-check: ## generated files are what their sources make
 	@models/onnx/internal/onnxpb/generate.sh
 	@git diff --exit-code --stat -- models/onnx/internal/onnxpb

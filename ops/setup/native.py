@@ -198,6 +198,9 @@ def variables():
         "CGO_CXXFLAGS": f"-include {g}/compat.h -I{t}/include -I{t}/include/torch/csrc/api/include -D_GLIBCXX_USE_CXX11_ABI=1",
         "CGO_LDFLAGS": f"-L{g} -L{t}/lib -Wl,-rpath,{t}/lib",
         "SERALM_ONNXRUNTIME": f"{part_dir('onnxruntime')}/lib/libonnxruntime.so.{LOCK['onnxruntime']['version']}",
+        # Threads of libtorch that wait for each other sleep: by default they spin, which
+        # starves whoever shares the cores.
+        "OMP_WAIT_POLICY": "passive",
         # Weights: where they are once `setup smollm2 minilm` has fetched them.
         "SERALM_SMOLLM2": f"{part_dir('smollm2')}/SmolLM2-135M-Instruct.Q4_1.gguf",
         "SERALM_MINILM": str(part_dir("minilm")),
