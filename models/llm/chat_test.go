@@ -68,3 +68,11 @@ func TestTextBeginsAsTheModelWantsIt(t *testing.T) {
 	m = small(t, 259, Options{})
 	require.Equal(t, Prompt(m.tokenizer.Encode("Hi")), m.Text("Hi"))
 }
+
+func FuzzTemplate(f *testing.F) {
+	f.Add(`{{ '<|im_start|>system\nYou are it.<|im_end|>\n' }}{{"<|im_start|>" + message["role"] + "\n" + message["content"] + "<|im_end|>"}}`)
+	f.Fuzz(func(t *testing.T, jinja string) {
+		p := parseTemplate(jinja)
+		require.NotEqual(t, p.parts == nil, p.err == nil, "either a format or why not")
+	})
+}

@@ -5,23 +5,24 @@ import (
 )
 
 // choose takes one token per row of the logits [B, V], given a random number for
-// each, and returns their log-probabilities under the policy.
+// each, and returns their log-probabilities under the policy. It overwrites the
+// logits: at 49,152 tokens every copy of them costs more than a layer's arithmetic.
 func choose(s *tensor.Scope, logits *tensor.Tensor, o Sampling, u []float32) (tokens []int64, logProbs []float32) {
 	if o.Temperature > 0 && o.Temperature != 1 {
-		logits = s.MulScalar(logits, 1/o.Temperature)
+		s.MulScalarInPlace(logits, 1/o.Temperature)
 	}
-	logp := s.LogSoftmax(logits, 1)
+	p := s.Softmax(logits, 1)
 	var chosen *tensor.Tensor
 	switch {
 	case o.Temperature == 0:
-		_, chosen = s.MaxDim(logp, 1, false)
+		_, chosen = s.MaxDim(logits, 1, false)
 	case o.TopP > 0 && o.TopP < 1:
-		chosen = nucleus(s, s.Exp(logp), o.TopP, u)
+		chosen = nucleus(s, p, o.TopP, u)
 	default:
-		chosen = s.Pick(s.Exp(logp), u)
+		chosen = s.Pick(p, u)
 	}
 	rows := int64(len(u))
-	return s.Int64s(chosen), s.Values(s.Gather(logp, 1, s.View(chosen, rows, 1)))
+	return s.Int64s(chosen), s.Values(s.Log(s.Gather(p, 1, s.View(chosen, rows, 1))))
 }
 
 // nucleus picks among the fewest most probable tokens whose probabilities sum to at

@@ -93,10 +93,13 @@ func (m *Model) angles(s *tensor.Scope, positions []int, b, t int) (cos, sin *te
 	return s.To(s.F32(c, shape...), m.kind), s.To(s.F32(z, shape...), m.kind)
 }
 
-// cache holds the keys and values [B, KV, capacity, D] of every layer.
+// cache holds the keys and values [B, KV, capacity, D] of every layer. Of row b the
+// columns padFrom to padFrom+pad[b] are padding: no token of its.
 type cache struct {
 	keys, values []*tensor.Tensor
 	length       int64
+	padFrom      int
+	pad          []int
 }
 
 func (m *Model) newCache(s *tensor.Scope, rows, capacity int) *cache {
@@ -127,4 +130,9 @@ func (c *cache) pick(s *tensor.Scope, rows []int64) {
 			stores[i] = s.IndexSelect(stores[i], 0, index)
 		}
 	}
+	pad := make([]int, len(rows))
+	for b, r := range rows {
+		pad[b] = c.pad[r]
+	}
+	c.pad = pad
 }

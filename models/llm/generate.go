@@ -110,7 +110,7 @@ func (m *Model) known(tokens []int32) error {
 
 // generate samples the completions of one batch: which lists its prompts.
 func (m *Model) generate(ctx context.Context, s *tensor.Scope, prompts []Prompt, which []int, o Sampling, out []Completion) error {
-	logits, pad, c := m.prefill(s, prompts, which, o.MaxTokens)
+	logits, c := m.prefill(s, prompts, which, o.MaxTokens)
 	rows := len(which)
 	tokens := make([][]int32, rows)
 	logProbs := make([][]float32, rows)
@@ -123,7 +123,7 @@ func (m *Model) generate(ctx context.Context, s *tensor.Scope, prompts []Prompt,
 		}
 		s.Sub(func(s *tensor.Scope) {
 			if step > 0 {
-				logits = m.step(s, next, pad, c)
+				logits = m.step(s, next, c)
 			}
 			var chosen []float32
 			next, chosen = choose(s, logits, o, draws(o.Seed, which, step))
@@ -155,81 +155,4 @@ func (m *Model) completion(tokens []int32, logProbs []float32, stop bool) Comple
 	// MaxTokens may fall within a character.
 	c.Text = strings.ToValidUTF8(m.tokenizer.Decode(tokens), "")
 	return c
-}
-
-// prefill computes the prompts, padded on the left so that all end in one column:
-// their next logits [B, V], the padding of each, and the cache with room for more
-// tokens. A prompt that occurs several times is computed once.
-func (m *Model) prefill(s *tensor.Scope, prompts []Prompt, which []int, more int) (logits *tensor.Tensor, pad []int, c *cache) {
-	var distinct []Prompt
-	rows := make([]int64, len(which))
-	for b, w := range which {
-		if n := len(distinct); n == 0 || !slices.Equal(distinct[n-1], prompts[w]) {
-			distinct = append(distinct, prompts[w])
-		}
-		rows[b] = int64(len(distinct) - 1)
-	}
-	width := 0
-	for _, p := range distinct {
-		width = max(width, len(p))
-	}
-	n := len(distinct)
-	ids, positions, pads := make([]int64, n*width), make([]int, n*width), make([]int, n)
-	for b, p := range distinct {
-		pads[b] = width - len(p)
-		for i, id := range p {
-			ids[b*width+pads[b]+i], positions[b*width+pads[b]+i] = int64(id), i
-		}
-	}
-	c = m.newCache(s, n, width+more-1)
-	logits = s.Only(func(s *tensor.Scope) *tensor.Tensor {
-		in := input{ids: s.I64(ids, int64(n), int64(width)), mask: m.causal(s, pads, width)}
-		in.cos, in.sin = m.angles(s, positions, n, width)
-		return m.logits(s, s.Select(m.hidden(s, in, c), 1, int64(width-1)))
-	})
-	if n < len(rows) {
-		logits = s.IndexSelect(logits, 0, s.I64(rows, int64(len(rows))))
-		c.pick(s, rows)
-	}
-	pad = make([]int, len(rows))
-	for b, r := range rows {
-		pad[b] = pads[r]
-	}
-	return logits, pad, c
-}
-
-// causal is the mask [B, 1, G*T, T] of a first pass: a token sees those before it
-// and itself, and no padding. Padding sees itself, for a softmax over nothing is
-// not a number.
-func (m *Model) causal(s *tensor.Scope, pad []int, t int) *tensor.Tensor {
-	group := m.config.Heads / m.config.KVHeads
-	mask := make([]bool, 0, len(pad)*group*t*t)
-	for _, p := range pad {
-		one := make([]bool, t*t)
-		for i := range t {
-			for j := p; j < i; j++ {
-				one[i*t+j] = true
-			}
-			one[i*t+i] = true
-		}
-		for range group {
-			mask = append(mask, one...)
-		}
-	}
-	return s.Bool(mask, int64(len(pad)), 1, int64(group*t), int64(t))
-}
-
-// step computes the logits [B, V] after one more token per row.
-func (m *Model) step(s *tensor.Scope, next []int64, pad []int, c *cache) *tensor.Tensor {
-	rows, seen := len(next), int(c.length)+1
-	mask, positions := make([]bool, rows*seen), make([]int, rows)
-	for b, p := range pad {
-		positions[b] = int(c.length) - p
-		for j := p; j < seen; j++ {
-			mask[b*seen+j] = true
-		}
-	}
-	in := input{ids: s.I64(next, int64(rows), 1), mask: s.Bool(mask, int64(rows), 1, 1, int64(seen))}
-	in.cos, in.sin = m.angles(s, positions, rows, 1)
-	return m.logits(s, s.Select(m.hidden(s, in, c), 1, 0))
 }

@@ -14,7 +14,7 @@ import (
 type Options struct {
 	Device  string // "cpu" (or "") or "cuda:N"
 	Threads int    // of libtorch; 0 = all cores
-	Type    string // of weights and arithmetic: "bf16" (or ""), or "float32"
+	Type    string // of weights and arithmetic: "float32" (or "") or "bf16"
 	Batch   int    // most sequences computed at a time; 0 = 16
 }
 
@@ -22,12 +22,12 @@ const defaultBatch = 16
 
 func (o Options) kind() (tensor.Kind, error) {
 	switch o.Type {
-	case "", "bf16":
-		return tensor.BFloat16, nil
-	case "float32":
+	case "", "float32":
 		return tensor.Float32, nil
+	case "bf16":
+		return tensor.BFloat16, nil
 	}
-	return 0, fmt.Errorf("type %q: it is bf16 or float32", o.Type)
+	return 0, fmt.Errorf("type %q: it is float32 or bf16", o.Type)
 }
 
 // files is what the two file formats are reduced to.

@@ -96,7 +96,7 @@ func (m *Model) predictors(s *tensor.Scope, batch []sequence) (hidden *tensor.Te
 			}
 		}
 	}
-	in := input{ids: s.I64(ids, int64(len(batch)), int64(width)), mask: m.causal(s, []int{0}, width)}
+	in := input{ids: s.I64(ids, int64(len(batch)), int64(width)), mask: m.causal(s, 0, []int{0}, width)}
 	in.cos, in.sin = m.angles(s, positions, 1, width)
 	all := s.View(m.hidden(s, in, nil), int64(len(ids)), int64(m.config.Dim))
 	return s.IndexSelect(all, 0, s.I64(at, int64(len(at)))), targets

@@ -16,9 +16,6 @@ import (
 func small(t testing.TB, vocab int, o Options) *Model {
 	t.Helper()
 	o.Threads = 1
-	if o.Type == "" {
-		o.Type = "float32"
-	}
 	m, err := Random(Config{Vocab: vocab, Dim: 16, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 4, Inner: 24, Context: 64, Theta: 10000, Eps: 1e-5}, 3, o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -132,6 +129,46 @@ func sampledEqualsScored(t *testing.T, m *Model, prompts []Prompt, o Sampling, t
 	}
 	t.Logf("temperature %v: sampled and scored differ by at most %.2g", o.Temperature, worst)
 	require.LessOrEqual(t, worst, tolerance)
+}
+
+// What prompts have in common is computed once; that must not show.
+func TestPromptsThatBeginAlikeAreComputedTogether(t *testing.T) {
+	var instructions Prompt
+	for i := range 45 {
+		instructions = append(instructions, int32(3+i*i%47))
+	}
+	var prompts []Prompt
+	for i, p := range ragged(50) {
+		prompts = append(prompts, append(slices.Clone(instructions[:45-i%3]), p...))
+	}
+	prompts = append(prompts, instructions, instructions)
+	together := small(t, 50, Options{Batch: 16})
+	require.GreaterOrEqual(t, 43*(len(prompts)-1), worthSharing)
+	o := Sampling{Temperature: 1, MaxTokens: 7, Seed: 9}
+	sampledEqualsScored(t, together, prompts, o, 1e-4)
+	want, err := small(t, 50, Options{Batch: 1}).Generate(t.Context(), prompts, o)
+	require.NoError(t, err)
+	got, err := together.Generate(t.Context(), prompts, o)
+	require.NoError(t, err)
+	for i := range want {
+		require.Equal(t, want[i].Tokens, got[i].Tokens)
+	}
+}
+
+func TestCommonPrefix(t *testing.T) {
+	for _, c := range []struct {
+		want int
+		all  [][]int32
+	}{
+		{2, [][]int32{{1, 2, 3}}},
+		{2, [][]int32{{1, 2, 3}, {1, 2, 4, 5}}},
+		{1, [][]int32{{1, 2, 3}, {1, 2}}},
+		{0, [][]int32{{1, 2, 3}, {2, 2, 3}, {1, 2, 3}}},
+		{0, [][]int32{{1}, {1, 2}}},
+		{1, [][]int32{{1, 2, 3, 4}, {1, 5, 3, 4}, {1, 2, 3, 4}}},
+	} {
+		require.Equal(t, c.want, commonPrefix(c.all), "%v", c.all)
+	}
 }
 
 // A completion is a function of prompt, place and seed.

@@ -92,7 +92,7 @@ func lastLogits(t testing.TB, m *Model, prompts []Prompt) (out [][]float32) {
 		which[i] = i
 	}
 	require.NoError(t, m.thread.Do(func(s *tensor.Scope) {
-		logits, _, _ := m.prefill(s, prompts, which, 1)
+		logits, _ := m.prefill(s, prompts, which, 1)
 		all := s.Values(logits)
 		for i := range prompts {
 			out = append(out, all[i*m.config.Vocab:(i+1)*m.config.Vocab])
@@ -106,7 +106,7 @@ func lastLogits(t testing.TB, m *Model, prompts []Prompt) (out [][]float32) {
 func TestLlama2LayoutAgreesWithTransformers(t *testing.T) {
 	for name, path := range map[string]string{"folder": "testdata/tiny", "GGUF": "testdata/tiny.gguf"} {
 		t.Run(name, func(t *testing.T) {
-			agrees(t, load(t, path, Options{Type: "float32", Threads: 1}), readReferences(t, "tiny.json"), 1, 12)
+			agrees(t, load(t, path, Options{Threads: 1}), readReferences(t, "tiny.json"), 1, 12)
 		})
 	}
 }

@@ -25,7 +25,7 @@ func smollm2(t testing.TB, o Options) *Model {
 // Every 64th logit, 8 greedy texts and their scores. With SERALM_LOGITS set to a
 // path, all logits are written there for `testdata/make.py compare`.
 func TestSmolLM2AgreesWithTransformers(t *testing.T) {
-	m, cases := smollm2(t, Options{Type: "float32"}), readReferences(t, "smollm2.json")
+	m, cases := smollm2(t, Options{}), readReferences(t, "smollm2.json")
 	agrees(t, m, cases, 64, 48)
 	if path := os.Getenv("SERALM_LOGITS"); path != "" {
 		var prompts []Prompt
@@ -48,8 +48,8 @@ func TestSmolLM2SampledAndScoredLogProbabilitiesAreEqual(t *testing.T) {
 		prompts = append(prompts, c.IDs)
 	}
 	o := Sampling{Temperature: 0.8, MaxTokens: 32, Seed: 1}
-	sampledEqualsScored(t, smollm2(t, Options{Type: "float32"}), prompts, o, 1e-4)
-	sampledEqualsScored(t, smollm2(t, Options{}), prompts, o, 0.3)
+	sampledEqualsScored(t, smollm2(t, Options{}), prompts, o, 1e-4)
+	sampledEqualsScored(t, smollm2(t, Options{Type: "bf16"}), prompts, o, 0.3)
 }
 
 // 16 texts: what the prompts cost (one token each), and with 33 tokens each what the
