@@ -50,6 +50,11 @@ the model gets better as the events pass, and how a click changes what is recomm
 			// Everything shares this machine's cores: nobody minds a slow answer here.
 			cfg.Serving.Deadline, cfg.Serving.HistoryDeadline = time.Second, time.Second
 			cfg.HTTP.Addr = freeAddress(cfg.HTTP)
+			// A hundred thousand events in steps of the default size are 400 steps, which
+			// teach a new model little: more of them, and larger.
+			if def := config.Default(); cfg.Trainer == def.Trainer && cfg.Recommender == def.Recommender {
+				cfg.Trainer.BatchEvents, cfg.Recommender.LearningRate, cfg.Recommender.Dropout = 64, 3e-3, 0.5
+			}
 			show.out, show.began = cmd.OutOrStdout(), time.Now()
 			return show.run(cmd.Context(), cfg)
 		},

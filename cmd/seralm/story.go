@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -38,6 +39,9 @@ const shownItems = 10
 // before, a model that began from nothing has nothing to say.
 const firstShare = 20
 
+// curveFrom: the curve begins after this part of it.
+const curveFrom = 5
+
 type recommendations struct {
 	ID     string `json:"recommendation_id"`
 	Source string `json:"source"`
@@ -59,9 +63,6 @@ type systemStatus struct {
 		Step      int64     `json:"step"`
 		Watermark time.Time `json:"watermark"`
 	} `json:"model"`
-	Lag *struct {
-		Events int64 `json:"events"`
-	} `json:"lag"`
 }
 
 func (d *demo) greet() {
@@ -75,7 +76,7 @@ func (d *demo) greet() {
 func (d *demo) watch(ctx context.Context, quality *evaluator.Evaluator, replayed <-chan error) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	total, first, done := int64(d.data.Len()), true, false
+	total, first, done := d.data.Len(), true, false
 	var spoken time.Time
 	for {
 		select {
@@ -92,10 +93,10 @@ func (d *demo) watch(ctx context.Context, quality *evaluator.Evaluator, replayed
 		if err != nil {
 			return err
 		}
-		if s.Model == nil || s.Lag == nil {
+		if s.Model == nil {
 			continue
 		}
-		learnt := max(0, total-s.Lag.Events)
+		learnt := d.before(s.Model.Watermark)
 		if first && learnt >= total/firstShare {
 			r, err := d.recommend(ctx, d.users[0])
 			if err != nil {
@@ -110,17 +111,22 @@ func (d *demo) watch(ctx context.Context, quality *evaluator.Evaluator, replayed
 				fmt.Fprintln(d.out)
 			}
 		}
-		// The lag is some seconds old; what the model has seen is not.
-		finished := done && !first && !s.Model.Watermark.Before(d.data.Summary().Last)
+		finished := done && !first && learnt == total
 		if finished || time.Since(spoken) > 3*time.Second {
 			spoken = time.Now()
 			fmt.Fprintf(d.out, "%4.0f s  %8s of %s events learnt, model at step %s%s\n", time.Since(d.began).Seconds(),
-				count(learnt), count(total), count(s.Model.Step), standing(quality))
+				count(int64(learnt)), count(int64(total)), count(s.Model.Step), standing(quality))
 		}
 		if finished {
 			return nil
 		}
 	}
+}
+
+// before is how many of the data set's events had happened at a time. The log is read
+// in the order of time, so a model whose newest event is of that time has learnt them.
+func (d *demo) before(t time.Time) int {
+	return sort.Search(d.data.Len(), func(i int) bool { return d.data.Time(i).After(t) })
 }
 
 // standing is how the arms do now.
@@ -175,16 +181,19 @@ func (d *demo) results(ctx context.Context, quality *evaluator.Evaluator) error 
 	}
 	fmt.Fprintln(d.out, "\nEvery event was ranked among all films by the model being served at that moment, before any model learnt it (prequential):")
 	names := arms(curve)
-	if len(curve) > 1 {
+	// The beginning is left out: few users, whose ratings the arms can almost copy from
+	// each other, would flatten everything that comes after.
+	tail := curve[sort.Search(len(curve), func(i int) bool { return curve[i].Events >= curve[len(curve)-1].Events/curveFrom }):]
+	if len(tail) > 1 {
 		series := make([][]float64, len(names))
 		for i, name := range names {
-			for _, p := range curve {
+			for _, p := range tail {
 				series[i] = append(series[i], p.Arms[name].NDCG10)
 			}
 		}
 		fmt.Fprintln(d.out, asciigraph.PlotMany(series, asciigraph.Height(10), asciigraph.Width(72), asciigraph.Precision(3),
 			asciigraph.SeriesColors(asciigraph.Green, asciigraph.Gray, asciigraph.Yellow), asciigraph.SeriesLegends(names...),
-			asciigraph.Caption(fmt.Sprintf("NDCG@10 over the last events, as %s of them pass", count(curve[len(curve)-1].Events)))))
+			asciigraph.Caption(fmt.Sprintf("NDCG@10 over a sliding window, event %s to %s", count(tail[0].Events), count(tail[len(tail)-1].Events)))))
 	}
 	t := table.NewWriter()
 	t.SetOutputMirror(d.out)
