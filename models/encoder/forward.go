@@ -11,18 +11,18 @@ func (e *Encoder) embed(s *tensor.Scope, texts [][]int32) *tensor.Tensor {
 	for _, t := range texts {
 		width = max(width, len(t))
 	}
-	ids, real, share := make([]int64, len(texts)*width), make([]bool, len(texts)*width), make([]float32, len(texts)*width)
+	ids, own, share := make([]int64, len(texts)*width), make([]bool, len(texts)*width), make([]float32, len(texts)*width)
 	for b, t := range texts {
 		for i := range width {
 			ids[b*width+i] = int64(e.tokenizer.Pad())
 			if i < len(t) {
-				ids[b*width+i], real[b*width+i], share[b*width+i] = int64(t[i]), true, 1/float32(len(t))
+				ids[b*width+i], own[b*width+i], share[b*width+i] = int64(t[i]), true, 1/float32(len(t))
 			}
 		}
 	}
 	b, t := int64(len(texts)), int64(width)
 	x := s.Only(func(s *tensor.Scope) *tensor.Tensor { return e.input(s, s.I64(ids, b, t)) })
-	mask := s.Bool(real, b, 1, 1, t)
+	mask := s.Bool(own, b, 1, 1, t)
 	for i := range e.config.Layers {
 		x = s.Only(func(s *tensor.Scope) *tensor.Tensor { return e.layer(s, i, x, mask) })
 	}

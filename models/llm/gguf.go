@@ -78,7 +78,7 @@ func ggufConfig(f *gguf.File) (Config, error) {
 		first = errors.Join(first, err)
 		return n
 	}
-	real := func(key string, byDefault float64) float64 {
+	float := func(key string, byDefault float64) float64 {
 		if key = "llama." + key; byDefault > 0 && !f.Has(key) {
 			return byDefault
 		}
@@ -88,7 +88,7 @@ func ggufConfig(f *gguf.File) (Config, error) {
 	}
 	c := Config{Dim: number("embedding_length", 0), Layers: number("block_count", 0), Heads: number("attention.head_count", 0),
 		Inner: number("feed_forward_length", 0), Context: number("context_length", 0),
-		Theta: real("rope.freq_base", 10000), Eps: real("attention.layer_norm_rms_epsilon", 0)}
+		Theta: float("rope.freq_base", 10000), Eps: float("attention.layer_norm_rms_epsilon", 0)}
 	if first == nil && c.Heads < 1 {
 		first = fmt.Errorf("llama.attention.head_count is %d", c.Heads)
 	}
