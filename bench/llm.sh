@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # How fast SmolLM2 writes here and in transformers on PyTorch: tokens per second of 16
 # sampled texts of 64 tokens, prompts included, with the same weights, type and
-# threads, in turns, and the ratio of the medians.
+# threads, in turns, and the ratio of the medians. The prompts begin with the same
+# instructions, as an item's do; here they are computed once, in transformers for each.
 #
 #   bench/llm.sh [RESULT.json]      (default: build/bench/llm.json)
 #
