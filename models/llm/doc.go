@@ -20,6 +20,6 @@
 //	a model that is refused            config.go, gguf.go, huggingface.go
 //	logits that differ from reference  forward.go; testdata/make.py asks the reference
 //	a text that does not end           generate.go (stop), chat.go (template)
-//	log-probabilities that differ      logprobs.go against generate.go; batches are padded left when
-//	                                   sampling and right when scoring
+//	log-probabilities that differ      prefill.go and choose.go (sampling: padded on the left, with a cache)
+//	                                   against logprobs.go (scoring: padded on the right, in one pass)
 package llm
