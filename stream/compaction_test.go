@@ -56,8 +56,10 @@ func TestRetentionBoundsEveryPartitionInEveryLife(t *testing.T) {
 		require.Equal(t, before+160, end)
 		require.Less(t, first, end-20, "the newest 1.3 MiB are there")
 		kept := c.visible("t")
-		require.Len(t, kept, int(end-first))
-		require.Equal(t, fmt.Sprint(life, "/159 ", value), kept[len(kept)-1])
+		// Retention goes on between the two looks. The values are too long to print.
+		require.LessOrEqual(t, len(kept), int(end-first))
+		require.Greater(t, len(kept), 20)
+		require.True(t, fmt.Sprint(life, "/159 ", value) == kept[len(kept)-1], "the newest is there")
 		c.cl.Close()
 		b.Close()
 	}
