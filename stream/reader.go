@@ -313,10 +313,10 @@ func (r *reader) settle(ctx context.Context, partition int32, end int64) error {
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
 	resp, err := r.cl.Broker(int(leader)).RetriableRequest(ctx, req)
-	if ctx.Err() != nil {
-		return nil
-	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // callers look at their own ctx; what it cut short is no trouble of the log's
+		}
 		return fmt.Errorf("asking broker %d for offset %d of topic %s partition %d: %w", leader, p.FetchOffset, r.topic, partition, err)
 	}
 	for _, t := range resp.(*kmsg.FetchResponse).Topics {

@@ -48,7 +48,7 @@ func (c cursor) encode() []byte {
 func decodeCursor(data []byte) (cursor, error) {
 	var c cursor
 	if err := json.Unmarshal(data, &c); err != nil {
-		return c, fmt.Errorf("it is not a cursor: %.100s", err)
+		return c, fmt.Errorf("it is not a cursor: %.100s", err.Error())
 	}
 	switch {
 	case c.Format != cursorFormat:
