@@ -36,7 +36,7 @@ go build -o "$work/seralm" ./$here
 
 for _ in $(seq $repetitions); do
   "$work/seralm" "$work/data" | tee -a "$work/runs" >&2
-  "$venv/bin/python" $here/peer.py train "$work/data" "$work" | tee -a "$work/runs" >&2
+  (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" train "$work/data" "$work") | tee -a "$work/runs" >&2
 done
 mkdir -p "$(dirname "$result")"
 "$venv/bin/python" $here/peer.py summarise "$work/runs" "$result" "$(basename "$source")"
