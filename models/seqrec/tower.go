@@ -23,9 +23,10 @@ func (m *SASRec) towerShapes() []shaped {
 
 // items returns the representations e_i [R, d] of all rows; a Base's are its item table.
 //
-// With probability idDropout a row's id is dropped: for this pass the unknown row takes
+// With probability idDropout an item's id is dropped: for this pass the unknown row takes
 // its place, in histories and among the candidates alike, so that the unknown row and
-// the knowledge learn to do without it.
+// the knowledge learn to do without it. An item without a vector keeps its id: nothing
+// else tells it from others.
 func (m *SASRec) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
 	ids := m.params.Get(itemTable)
 	if m.knowledge == nil {
@@ -36,7 +37,7 @@ func (m *SASRec) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
 		kept := make([]int64, rows)
 		for r, u := range s.Values(s.Uniform(rows)) {
 			kept[r] = int64(r)
-			if float64(u) < idDropout {
+			if m.knowledge.vectors[r] != nil && float64(u) < idDropout {
 				kept[r] = vocab.Unknown
 			}
 		}
