@@ -1,6 +1,7 @@
 package seqrec
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -96,7 +97,7 @@ func (k *knowledge) write(s *tensor.Scope, rows []int32) {
 // checkpoint need not give them again.
 func (m *SASRec) SetKnowledge(rows []int32, vectors [][]float32) error {
 	if m.knowledge == nil {
-		return fmt.Errorf("sasrec: this model has no knowledge: set recommender.knowledge_dim to the length of the vectors")
+		return errors.New("sasrec: this model has no knowledge: set recommender.knowledge_dim to the length of the vectors")
 	}
 	if len(rows) != len(vectors) {
 		return fmt.Errorf("sasrec: %d knowledge vectors for %d rows", len(vectors), len(rows))

@@ -266,17 +266,27 @@ func TestSASRecRefusesBadInput(t *testing.T) {
 // be freed early, nothing kept.
 func TestSASRecKeepsNothingUnderAnEagerCollector(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(2))
-	m := newTiny(t, Options{Seed: 1, Dropout: 0.2})
-	r := rand.New(rand.NewPCG(8, 8))
-	before := m.thread.Live()
-	for step := range uint64(150) {
-		_, err := m.Learn(t.Context(), randomBatch(r, 4, 12), step)
+	for _, o := range []Options{{}, {Knowledge: tinyKnowledge, IDDropout: 0.3}} {
+		o.Seed, o.Dropout = 1, 0.2
+		m := newTiny(t, o)
+		r := rand.New(rand.NewPCG(8, 8))
+		before := m.thread.Live()
+		for step := range uint64(150) {
+			if o.Knowledge > 0 {
+				require.NoError(t, m.SetKnowledge([]int32{int32(2 + step%10)}, vectorsOf(r, 1)))
+			}
+			_, err := m.Learn(t.Context(), randomBatch(r, 4, 12), step)
+			require.NoError(t, err)
+			_, err = m.Scores(t.Context(), [][]int32{{2, 3}, {4}})
+			require.NoError(t, err)
+			runtime.GC()
+		}
+		require.NoError(t, m.Resize(40))
+		state, err := m.FullState()
 		require.NoError(t, err)
-		_, err = m.Scores(t.Context(), [][]int32{{2, 3}, {4}})
-		require.NoError(t, err)
-		runtime.GC()
+		require.NoError(t, m.RestoreFull(state, 40))
+		require.Equal(t, before, m.thread.Live())
 	}
-	require.Equal(t, before, m.thread.Live())
 }
 
 // ML-1M's size: B 64, L 50, 3,417 items, d 64, all positions; as a Base, and with
