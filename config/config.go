@@ -125,6 +125,11 @@ type Recommender struct {
 	// spinning, which is fast on an idle machine and slow on one that is not
 	// (OMP_WAIT_POLICY=passive makes them sleep).
 	Threads int `yaml:"threads" env:"THREADS"`
+	// KnowledgeDim is the length of the vectors that describe items; 0 = none, a Base.
+	// IDDropout is the share of items that a step of a model with knowledge learns
+	// from their vectors alone.
+	KnowledgeDim int     `yaml:"knowledge_dim" env:"KNOWLEDGE_DIM"`
+	IDDropout    float64 `yaml:"id_dropout" env:"ID_DROPOUT"`
 }
 
 // Trainer configures the online learning of the recommender from the stream.
@@ -197,7 +202,7 @@ func Default() Config {
 		Histories: Histories{Length: 200, Popular: 1000, SeenTTL: 24 * time.Hour},
 		Recommender: Recommender{
 			Name: "recommender", Architecture: "sasrec", Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50,
-			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 1,
+			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 1, IDDropout: 0.3,
 		},
 		Trainer: Trainer{
 			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,

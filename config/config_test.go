@@ -27,6 +27,8 @@ func TestBadFiles(t *testing.T) {
 		"not_yaml":         {"[1:8]"},
 		"heads":            {"recommender.heads is 3", "divisor of recommender.dim (64)"},
 		"dropout":          {"recommender.dropout is 1.5", "below 1"},
+		"knowledge_dim":    {"recommender.knowledge_dim is -384", "between 0 and"},
+		"id_dropout":       {"recommender.id_dropout is 1", "below 1"},
 		"no_port":          {`kafka.brokers is "kafka-1"`, "host:port"},
 		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
 		"half_mtls":        {"kafka.tls.cert_file", "kafka.tls.key_file"},

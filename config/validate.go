@@ -69,6 +69,8 @@ func (c Config) Validate() error {
 	v.check(r.ClipNorm >= 0, "recommender.clip_norm", r.ClipNorm, "0 (off) or more")
 	v.check(r.Device == "cpu" || strings.HasPrefix(r.Device, "cuda:"), "recommender.device", r.Device, "cpu or cuda:N")
 	v.between("recommender.threads", int64(r.Threads), 1, 1024)
+	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 1<<14)
+	v.check(r.IDDropout >= 0 && r.IDDropout < 1, "recommender.id_dropout", r.IDDropout, "at least 0 and below 1")
 
 	t := c.Trainer
 	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 100_000)

@@ -101,6 +101,48 @@ func TestTheGraphScoresAsTheModelDoes(t *testing.T) {
 	}
 }
 
+// A model with knowledge publishes the table of a Base, so the graph knows no other.
+func TestAFoldedTableScoresAsTheModelDoes(t *testing.T) {
+	const rows = 60
+	m, err := seqrec.NewSASRec(small, rows, seqrec.Options{Seed: 1, Threads: 1, LearningRate: 1e-2, Knowledge: 6, IDDropout: 0.3})
+	require.NoError(t, err)
+	defer m.Close()
+	r := rand.New(rand.NewPCG(3, 4))
+	var known []int32
+	var vectors [][]float32
+	for row := int32(vocab.FirstItem); row < rows; row += 2 {
+		v := make([]float32, 6)
+		for i := range v {
+			v[i] = 2 + float32(r.NormFloat64())
+		}
+		known, vectors = append(known, row), append(vectors, v)
+	}
+	require.NoError(t, m.SetKnowledge(known, vectors))
+	for step := range uint64(30) {
+		var batch []seqrec.Sequence
+		for range 8 {
+			batch = append(batch, seqrec.Sequence{Items: randomHistory(r, 12, rows)})
+		}
+		_, err := m.Learn(t.Context(), batch, step)
+		require.NoError(t, err)
+	}
+	snap := &snapshot.Snapshot{}
+	snap.Architecture = m.Architecture()
+	snap.Tensors, err = m.State()
+	require.NoError(t, err)
+	s, err := NewScorer(snap)
+	require.NoError(t, err)
+	defer s.Close()
+	got := make([]float32, rows)
+	for range 100 {
+		history := randomHistory(r, 1+r.IntN(12), rows)
+		want, err := m.Scores(t.Context(), [][]int32{history})
+		require.NoError(t, err)
+		require.NoError(t, s.Score(history, got))
+		require.InDeltaSlice(t, want[0][vocab.FirstItem:], got[vocab.FirstItem:], 1e-4)
+	}
+}
+
 func TestTheProbeTellsAModelThatIsNotTheTrainers(t *testing.T) {
 	snap, model := trained(t, small, 50)
 	snap.Probe.Histories = [][]int32{{2, 3, 4}, {5}}

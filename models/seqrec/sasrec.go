@@ -24,6 +24,11 @@ type Options struct {
 	ClipNorm     float64 // 0 = off
 	Threads      int     // 1 = bit-reproducible
 	Device       string
+	// Knowledge is the length of the items' knowledge vectors; 0 = a Base, which has
+	// none. IDDropout is the probability that an item of a model with knowledge is
+	// learnt without its id in a step.
+	Knowledge int
+	IDDropout float64
 }
 
 // SASRec is the self-attentive recommender of Kang and McAuley (ICDM 2018) in
@@ -33,12 +38,16 @@ type Options struct {
 // It is trained by full-softmax cross-entropy on every new position of a sequence
 // in one pass, which the causal mask makes the same as training on each prefix by
 // itself (but for dropout).
+//
+// With Options.Knowledge an item is its id and its text (see items); it starts exactly
+// as its Base.
 type SASRec struct {
-	hyper  Hyper
-	opts   Options
-	thread *tensor.Thread
-	params *tensor.Params
-	rows   int
+	hyper     Hyper
+	opts      Options
+	thread    *tensor.Thread
+	params    *tensor.Params
+	knowledge *knowledge // nil for a Base
+	rows      int
 }
 
 const layerNormEps = 1e-12
@@ -56,6 +65,9 @@ func NewSASRec(h Hyper, rows int, o Options) (*SASRec, error) {
 	err = thread.Do(func(s *tensor.Scope) {
 		for _, p := range m.shapes() {
 			m.params.Add(s, p.name, initial(o.Seed, p), p.shape...)
+		}
+		if o.Knowledge > 0 {
+			m.knowledge = newKnowledge(s, o.Knowledge, m.rows)
 		}
 	})
 	if err != nil {
@@ -98,6 +110,9 @@ func (m *SASRec) shapes() []shaped {
 			shaped{layerName(i, "feed_forward.LayerNorm.weight"), []int64{d}},
 			shaped{layerName(i, "feed_forward.LayerNorm.bias"), []int64{d}})
 	}
+	if m.opts.Knowledge > 0 {
+		out = append(out, m.towerShapes()...)
+	}
 	return out
 }
 
@@ -120,7 +135,13 @@ func (m *SASRec) Resize(rows int) error {
 	for r := from; r < rows; r++ {
 		fresh = append(fresh, normalRow(m.opts.Seed, itemTable, r, m.hyper.Dim)...)
 	}
-	if err := m.thread.Do(func(s *tensor.Scope) { m.params.Grow(s, itemTable, fresh) }); err != nil {
+	err := m.thread.Do(func(s *tensor.Scope) {
+		m.params.Grow(s, itemTable, fresh)
+		if m.knowledge != nil {
+			m.knowledge.resize(s, rows)
+		}
+	})
+	if err != nil {
 		return err
 	}
 	m.rows = rows
@@ -140,23 +161,33 @@ func (m *SASRec) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, 
 	var nll, norm float64
 	err = m.thread.Do(func(s *tensor.Scope) {
 		s.Seed(mix(m.opts.Seed, step))
-		var hidden *tensor.Tensor
+		var items, table, hidden *tensor.Tensor
 		s.Grad(func() {
+			items = m.items(s, m.opts.IDDropout)
+			table = items
+			if m.knowledge != nil {
+				// What histories and candidates do to the rows meets here, and goes on
+				// to the tower's parameters in one pass.
+				table = s.Leaf(items)
+			}
 			var parts []*tensor.Tensor
 			for _, g := range groups {
-				h := m.encode(s, g.ids, g.rows, g.width, m.opts.Dropout)
+				h := m.encode(s, table, g.ids, g.rows, g.width, m.opts.Dropout)
 				parts = append(parts, s.IndexSelect(s.View(h, int64(g.rows*g.width), int64(m.hyper.Dim)), 0, s.I64(g.at, int64(len(g.at)))))
 			}
 			hidden = s.Cat(0, parts...)
 		})
-		table := m.params.Get(itemTable)
 		var byHidden, byItems *tensor.Tensor
 		nll, byHidden, byItems = crossEntropy(s, m.realItems(s, table), hidden, targets)
 		if !finite(nll) {
 			return
 		}
 		s.BackwardFrom([]*tensor.Tensor{hidden}, []*tensor.Tensor{byHidden})
-		s.AddInPlace(m.realItems(s, s.Gradient(table)), byItems)
+		byTable := s.Gradient(table)
+		s.AddInPlace(m.realItems(s, byTable), byItems)
+		if m.knowledge != nil {
+			s.BackwardFrom([]*tensor.Tensor{items}, []*tensor.Tensor{byTable})
+		}
 		adam := tensor.DefaultAdam(m.opts.LearningRate)
 		adam.ClipNorm = m.opts.ClipNorm
 		norm = m.params.Step(s, adam)
@@ -177,8 +208,8 @@ func (m *SASRec) realItems(s *tensor.Scope, table *tensor.Tensor) *tensor.Tensor
 	return s.Narrow(table, 0, vocab.FirstItem, int64(m.rows-vocab.FirstItem))
 }
 
-// encode returns the hidden states [B, T, d] of ids [B*T].
-func (m *SASRec) encode(s *tensor.Scope, ids []int64, batch, width int, dropout float64) *tensor.Tensor {
+// encode returns the hidden states [B, T, d] of ids [B*T], rows of the table of items.
+func (m *SASRec) encode(s *tensor.Scope, table *tensor.Tensor, ids []int64, batch, width int, dropout float64) *tensor.Tensor {
 	b, t, d, heads := int64(batch), int64(width), int64(m.hyper.Dim), int64(m.hyper.Heads)
 	p := m.params.Get
 	linear := func(x *tensor.Tensor, name string) *tensor.Tensor {
@@ -187,7 +218,7 @@ func (m *SASRec) encode(s *tensor.Scope, ids []int64, batch, width int, dropout 
 	norm := func(x *tensor.Tensor, name string) *tensor.Tensor {
 		return s.LayerNorm(x, p(name+".weight"), p(name+".bias"), layerNormEps)
 	}
-	x := s.Embedding(p(itemTable), s.I64(ids, b, t))
+	x := s.Embedding(table, s.I64(ids, b, t))
 	x = s.Add(x, s.Narrow(p("position_embedding.weight"), 0, 0, t))
 	x = s.Dropout(norm(x, "LayerNorm"), dropout)
 	mask := s.Bool(causal(width), t, t)
@@ -293,10 +324,11 @@ func (m *SASRec) Scores(_ context.Context, histories [][]int32) ([][]float32, er
 	}
 	sort.SliceStable(order, func(a, b int) bool { return len(histories[order[a]]) < len(histories[order[b]]) })
 	err := m.thread.Do(func(s *tensor.Scope) {
+		table := m.items(s, 0)
 		for len(order) > 0 {
 			some := order[:min(len(order), scoreRows)]
 			order = order[len(some):]
-			s.Sub(func(s *tensor.Scope) { m.score(s, histories, some, out) })
+			s.Sub(func(s *tensor.Scope) { m.score(s, table, histories, some, out) })
 		}
 	})
 	if err != nil {
@@ -305,7 +337,7 @@ func (m *SASRec) Scores(_ context.Context, histories [][]int32) ([][]float32, er
 	return out, nil
 }
 
-func (m *SASRec) score(s *tensor.Scope, histories [][]int32, which []int, out [][]float32) {
+func (m *SASRec) score(s *tensor.Scope, table *tensor.Tensor, histories [][]int32, which []int, out [][]float32) {
 	width := min(len(histories[which[len(which)-1]]), m.hyper.MaxLen)
 	ids := make([]int64, len(which)*width)
 	last := make([]int64, len(which))
@@ -317,9 +349,9 @@ func (m *SASRec) score(s *tensor.Scope, histories [][]int32, which []int, out []
 		last[i] = int64(i*width + len(h) - 1)
 	}
 	d := int64(m.hyper.Dim)
-	hidden := s.View(m.encode(s, ids, len(which), width, 0), int64(len(ids)), d)
+	hidden := s.View(m.encode(s, table, ids, len(which), width, 0), int64(len(ids)), d)
 	users := s.IndexSelect(hidden, 0, s.I64(last, int64(len(last))))
-	scores := s.Values(s.Matmul(users, s.Transpose(m.params.Get(itemTable), 0, 1)))
+	scores := s.Values(s.Matmul(users, s.Transpose(table, 0, 1)))
 	for i, w := range which {
 		row := scores[i*m.rows : (i+1)*m.rows : (i+1)*m.rows]
 		row[vocab.Padding], row[vocab.Unknown] = negInf, negInf
@@ -331,7 +363,12 @@ var negInf = float32(math.Inf(-1))
 
 // Close implements Recommender.
 func (m *SASRec) Close() {
-	_ = m.thread.Do(m.params.Free)
+	_ = m.thread.Do(func(s *tensor.Scope) {
+		m.params.Free(s)
+		if m.knowledge != nil {
+			s.Free(m.knowledge.table)
+		}
+	})
 	m.thread.Close()
 }
 

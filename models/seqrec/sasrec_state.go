@@ -1,6 +1,7 @@
 package seqrec
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 
 	"seralm/models/snapshot"
 	"seralm/models/tensor"
+	"seralm/models/tower"
 )
 
 // Names under which the optimiser's state stands beside the weights.
@@ -18,18 +20,22 @@ const (
 	adamStep = "adam.step" // two float32 of 24 bits each: exact up to 2^48
 )
 
-// State implements Recommender: the weights.
+// State implements Recommender: the weights. Of a model with knowledge it holds what a
+// Base of the same scores has, and what package tower reads.
 func (m *SASRec) State() (map[string]snapshot.Tensor, error) {
 	out := map[string]snapshot.Tensor{}
 	err := m.thread.Do(func(s *tensor.Scope) {
 		for name, st := range m.params.Values(s) {
 			out[name] = snapshot.Tensor{Shape: st.Shape, Data: st.Value}
 		}
+		if m.knowledge != nil {
+			m.publish(s, out)
+		}
 	})
 	return out, err
 }
 
-// FullState implements Checkpointed: weights and optimiser.
+// FullState implements Checkpointed: weights, knowledge and optimiser.
 func (m *SASRec) FullState() (map[string]snapshot.Tensor, error) {
 	out := map[string]snapshot.Tensor{}
 	err := m.thread.Do(func(s *tensor.Scope) {
@@ -41,11 +47,18 @@ func (m *SASRec) FullState() (map[string]snapshot.Tensor, error) {
 		}
 		out[adamStep] = snapshot.Tensor{Shape: []int64{2}, Data: []float32{float32(step >> 24), float32(step & (1<<24 - 1))}}
 	})
+	if m.knowledge != nil {
+		m.knowledge.save(out)
+	}
 	return out, err
 }
 
-// Restore implements Recommender: the weights, with a fresh optimiser.
+// Restore implements Recommender: the weights, with a fresh optimiser. What a model with
+// knowledge published is restored as a Base: its ids and texts are one table.
 func (m *SASRec) Restore(state map[string]snapshot.Tensor, rows int) error {
+	if m.knowledge != nil {
+		return errors.New("sasrec: a published item table does not say what of it is the ids: restore it without knowledge (recommender.knowledge_dim 0), or a full state")
+	}
 	return m.restore(state, rows, false)
 }
 
@@ -55,10 +68,13 @@ func (m *SASRec) RestoreFull(state map[string]snapshot.Tensor, rows int) error {
 }
 
 func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) error {
+	if _, ok := state[idWeight]; ok && m.knowledge == nil {
+		return errors.New("sasrec: the state is that of a model with knowledge, this one has none: set recommender.knowledge_dim as it was")
+	}
 	was := m.rows
 	m.rows = rows
 	states := map[string]tensor.State{}
-	take := func(name string, shape []int64) ([]float32, error) {
+	take := func(name string, shape ...int64) ([]float32, error) {
 		t, ok := state[name]
 		if !ok {
 			return nil, fmt.Errorf("sasrec: the state lacks %s", name)
@@ -69,33 +85,42 @@ func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) 
 		return t.Data, nil
 	}
 	var step int64
+	var saved savedKnowledge
 	err := func() (err error) {
 		for _, p := range m.shapes() {
 			st := tensor.State{Shape: p.shape}
-			if st.Value, err = take(p.name, p.shape); err != nil {
+			if st.Value, err = take(p.name, p.shape...); err != nil {
 				return err
 			}
 			if full {
-				if st.M, err = take(adamM+p.name, p.shape); err != nil {
+				if st.M, err = take(adamM+p.name, p.shape...); err != nil {
 					return err
 				}
-				if st.V, err = take(adamV+p.name, p.shape); err != nil {
+				if st.V, err = take(adamV+p.name, p.shape...); err != nil {
 					return err
 				}
 			}
 			states[p.name] = st
 		}
 		if full {
-			parts, err := take(adamStep, []int64{2})
+			parts, err := take(adamStep, 2)
 			if err != nil {
 				return err
 			}
 			step = int64(parts[0])<<24 | int64(parts[1])
 		}
-		return nil
+		if m.knowledge != nil {
+			saved, err = readKnowledge(take, rows, m.knowledge.dim)
+		}
+		return err
 	}()
 	if err == nil {
-		err = m.thread.Do(func(s *tensor.Scope) { m.params.Load(s, states, step) })
+		err = m.thread.Do(func(s *tensor.Scope) {
+			m.params.Load(s, states, step)
+			if m.knowledge != nil {
+				m.knowledge.load(s, saved, rows)
+			}
+		})
 	}
 	if err != nil {
 		m.rows = was
@@ -104,8 +129,20 @@ func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) 
 }
 
 // initial values of a parameter: N(0, 0.02) for tables and matrices, ones for
-// LayerNorm weights, zeros for biases (RecBole's _init_weights).
+// LayerNorm weights, zeros for biases (RecBole's _init_weights). The item tower begins
+// as the identity of the id, deaf to knowledge.
 func initial(seed uint64, p shaped) []float32 {
+	switch p.name {
+	case idWeight:
+		d := int(p.shape[0])
+		out := make([]float32, d*d)
+		for i := range d {
+			out[i*d+i] = 1
+		}
+		return out
+	case tower.Weight:
+		return make([]float32, p.shape[0]*p.shape[1])
+	}
 	if len(p.shape) == 2 {
 		rows, width := int(p.shape[0]), int(p.shape[1])
 		out := make([]float32, 0, rows*width)

@@ -266,21 +266,33 @@ func TestSASRecRefusesBadInput(t *testing.T) {
 // be freed early, nothing kept.
 func TestSASRecKeepsNothingUnderAnEagerCollector(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(2))
-	m := newTiny(t, Options{Seed: 1, Dropout: 0.2})
-	r := rand.New(rand.NewPCG(8, 8))
-	before := m.thread.Live()
-	for step := range uint64(150) {
-		_, err := m.Learn(t.Context(), randomBatch(r, 4, 12), step)
+	for _, o := range []Options{{}, {Knowledge: tinyKnowledge, IDDropout: 0.3}} {
+		o.Seed, o.Dropout = 1, 0.2
+		m := newTiny(t, o)
+		r := rand.New(rand.NewPCG(8, 8))
+		before := m.thread.Live()
+		for step := range uint64(150) {
+			if o.Knowledge > 0 {
+				require.NoError(t, m.SetKnowledge([]int32{int32(2 + step%10)}, vectorsOf(r, 1)))
+			}
+			_, err := m.Learn(t.Context(), randomBatch(r, 4, 12), step)
+			require.NoError(t, err)
+			_, err = m.Scores(t.Context(), [][]int32{{2, 3}, {4}})
+			require.NoError(t, err)
+			runtime.GC()
+		}
+		require.NoError(t, m.Resize(40))
+		state, err := m.FullState()
 		require.NoError(t, err)
-		_, err = m.Scores(t.Context(), [][]int32{{2, 3}, {4}})
-		require.NoError(t, err)
-		runtime.GC()
+		require.NoError(t, m.RestoreFull(state, 40))
+		require.Equal(t, before, m.thread.Live())
 	}
-	require.Equal(t, before, m.thread.Live())
 }
 
-// ML-1M's size: B 64, L 50, 3,417 items, d 64, all positions.
+// ML-1M's size: B 64, L 50, 3,417 items, d 64, all positions; as a Base, and with
+// vectors of MiniLM's length.
 func BenchmarkSASRecLearn(b *testing.B) {
+	const rows = 3419
 	r := rand.New(rand.NewPCG(8, 8))
 	var batch []Sequence
 	for range 64 {
@@ -290,12 +302,24 @@ func BenchmarkSASRecLearn(b *testing.B) {
 		}
 		batch = append(batch, q)
 	}
-	for _, threads := range []int{1, 2} {
-		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
-			m, err := NewSASRec(Hyper{Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}, 3419,
-				Options{Seed: 1, LearningRate: 1e-3, Dropout: 0.2, ClipNorm: 5, Threads: threads})
+	for _, o := range []Options{{Threads: 1}, {Threads: 2}, {Threads: 1, Knowledge: 384, IDDropout: 0.3}} {
+		b.Run(fmt.Sprintf("threads=%d/knowledge=%d", o.Threads, o.Knowledge), func(b *testing.B) {
+			o.Seed, o.LearningRate, o.Dropout, o.ClipNorm = 1, 1e-3, 0.2, 5
+			m, err := NewSASRec(Hyper{Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}, rows, o)
 			require.NoError(b, err)
 			defer m.Close()
+			if o.Knowledge > 0 {
+				var items []int32
+				var vectors [][]float32
+				for row := int32(2); row < rows; row++ {
+					v := make([]float32, o.Knowledge)
+					for i := range v {
+						v[i] = r.Float32()
+					}
+					items, vectors = append(items, row), append(vectors, v)
+				}
+				require.NoError(b, m.SetKnowledge(items, vectors))
+			}
 			targets := 0
 			for step := uint64(0); b.Loop(); step++ {
 				l, err := m.Learn(b.Context(), batch, step)

@@ -54,6 +54,9 @@ func (t *Trainer) restore() error {
 	}
 	was, is := m.Model, t.cfg.Recommender
 	was.Threads, was.Device = is.Threads, is.Device // where it runs, not what it is
+	if is.KnowledgeDim == 0 {
+		was.IDDropout = is.IDDropout // nothing to a Base
+	}
 	if !reflect.DeepEqual(was, is) {
 		return fmt.Errorf("the checkpoint in %s was trained with recommender %+v, the configuration says %+v: "+
 			"set it back, or set another recommender.name to begin a new model", t.checkpoints, m.Model, is)

@@ -328,7 +328,13 @@ func TestACheckpointOfAnotherShapeIsRefused(t *testing.T) {
 	cfg := cluster(t)
 	produce(t, cfg, 0, 100)
 	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool { return p.Events >= distinct(100) }))
+	more := func(p Progress) bool { return p.Events >= distinct(120) }
+	cfg.Recommender.IDDropout = 0.5 // a Base drops no ids
+	produce(t, cfg, 100, 120)
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), more))
 	cfg.Recommender.Dim = 16
+	require.ErrorContains(t, run(t.Context(), cfg, prometheus.NewRegistry(), nil), "was trained with recommender")
+	cfg.Recommender.Dim, cfg.Recommender.KnowledgeDim = 8, 4
 	require.ErrorContains(t, run(t.Context(), cfg, prometheus.NewRegistry(), nil), "was trained with recommender")
 }
 

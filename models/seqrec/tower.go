@@ -1,0 +1,57 @@
+package seqrec
+
+import (
+	"seralm/models/snapshot"
+	"seralm/models/tensor"
+	"seralm/models/tower"
+	"seralm/models/vocab"
+)
+
+// Names of the item tower's parameters besides tower.Weight. W stands in two parts,
+// transposed: [E'[i] ; n_i] W + b is E'[i] idWeightᵀ + n_i tower.Weightᵀ + idBias.
+const (
+	idWeight = "item_tower.id.weight" // [d, d], the identity at first
+	idBias   = "item_tower.id.bias"   // [d], zero at first
+)
+
+// towerShapes lists the parameters that a model with knowledge has besides. They begin
+// such that it is its Base (see initial).
+func (m *SASRec) towerShapes() []shaped {
+	d, k := int64(m.hyper.Dim), int64(m.opts.Knowledge)
+	return []shaped{{idWeight, []int64{d, d}}, {idBias, []int64{d}}, {tower.Weight, []int64{d, k}}}
+}
+
+// items returns the representations e_i [R, d] of all rows; a Base's are its item table.
+//
+// With probability idDropout an item's id is dropped: for this pass the unknown row takes
+// its place, in histories and among the candidates alike, so that the unknown row and
+// the knowledge learn to do without it. An item without a vector keeps its id: nothing
+// else tells it from others.
+func (m *SASRec) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
+	ids := m.params.Get(itemTable)
+	if m.knowledge == nil {
+		return ids
+	}
+	rows := int64(m.rows)
+	if idDropout > 0 {
+		kept := make([]int64, rows)
+		for r, u := range s.Values(s.Uniform(rows)) {
+			kept[r] = int64(r)
+			if m.knowledge.vectors[r] != nil && float64(u) < idDropout {
+				kept[r] = vocab.Unknown
+			}
+		}
+		ids = s.Embedding(ids, s.I64(kept, rows))
+	}
+	n := s.Narrow(m.knowledge.table, 0, 0, rows)
+	return s.Add(s.Linear(ids, m.params.Get(idWeight), m.params.Get(idBias)), s.Linear(n, m.params.Get(tower.Weight), nil))
+}
+
+// publish turns the weights in state into what a scorer reads: the item table folded,
+// as a Base has it, and what makes a row for an item that has only a vector.
+func (m *SASRec) publish(s *tensor.Scope, state map[string]snapshot.Tensor) {
+	state[itemTable] = snapshot.Tensor{Shape: state[itemTable].Shape, Data: s.Values(m.items(s, 0))}
+	delete(state, idWeight)
+	delete(state, idBias)
+	m.knowledge.statistics(state)
+}
