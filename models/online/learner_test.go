@@ -107,3 +107,32 @@ func TestARestoredStateMustFitTheSettings(t *testing.T) {
 	require.ErrorContains(t, newLearner(t).Restore(model, sequencer[:40]), "sequencer's state")
 	require.ErrorContains(t, newLearner(t).Restore(model[:40], sequencer), "model's state")
 }
+
+// The weights go back after a numeric failure while the vocabulary, which is of the
+// log, does not: items met since begin anew.
+func TestWeightsGoBackToACheckpointOfFewerItems(t *testing.T) {
+	all := batches(12)
+	l := newLearner(t)
+	var model []byte
+	for i, b := range all {
+		if i == 3 {
+			var err error
+			model, _, err = l.Save()
+			require.NoError(t, err)
+		}
+		_, err := l.Step(t.Context(), b)
+		require.NoError(t, err)
+	}
+	old, err := snapshot.DecodeTensors(model)
+	require.NoError(t, err)
+	const table = "item_embedding.weight"
+	require.Less(t, old[table].Shape[0], int64(l.Vocabulary().Rows()), "the vocabulary has grown")
+
+	require.NoError(t, l.RestoreModel(model))
+	now, err := l.Model.State()
+	require.NoError(t, err)
+	require.EqualValues(t, l.Vocabulary().Rows(), now[table].Shape[0])
+	require.Equal(t, old[table].Data, now[table].Data[:len(old[table].Data)])
+	_, err = l.Step(t.Context(), batches(13)[12])
+	require.NoError(t, err)
+}

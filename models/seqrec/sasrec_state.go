@@ -11,6 +11,7 @@ import (
 	"seralm/models/snapshot"
 	"seralm/models/tensor"
 	"seralm/models/tower"
+	"seralm/models/vocab"
 )
 
 // Names under which the optimiser's state stands beside the weights.
@@ -73,6 +74,9 @@ func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) 
 	}
 	was := m.rows
 	m.rows = rows
+	if t, ok := state[itemTable]; ok && len(t.Shape) == 2 && t.Shape[0] >= vocab.FirstItem && t.Shape[0] < int64(rows) {
+		m.rows = int(t.Shape[0]) // the vocabulary has grown since
+	}
 	states := map[string]tensor.State{}
 	take := func(name string, shape ...int64) ([]float32, error) {
 		t, ok := state[name]
@@ -110,7 +114,7 @@ func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) 
 			step = int64(parts[0])<<24 | int64(parts[1])
 		}
 		if m.knowledge != nil {
-			saved, err = readKnowledge(take, rows, m.knowledge.dim)
+			saved, err = readKnowledge(take, m.rows, m.knowledge.dim)
 		}
 		return err
 	}()
@@ -118,14 +122,15 @@ func (m *SASRec) restore(state map[string]snapshot.Tensor, rows int, full bool) 
 		err = m.thread.Do(func(s *tensor.Scope) {
 			m.params.Load(s, states, step)
 			if m.knowledge != nil {
-				m.knowledge.load(s, saved, rows)
+				m.knowledge.load(s, saved, m.rows)
 			}
 		})
 	}
 	if err != nil {
 		m.rows = was
+		return err
 	}
-	return err
+	return m.Resize(rows)
 }
 
 // initial values of a parameter: N(0, 0.02) for tables and matrices, ones for

@@ -52,6 +52,8 @@ type Recommender interface {
 type Checkpointed interface {
 	Architecture() snapshot.Architecture
 	FullState() (map[string]snapshot.Tensor, error)
+	// RestoreFull is the inverse of FullState; item rows that the state does not hold
+	// yet are made as Resize makes them.
 	RestoreFull(state map[string]snapshot.Tensor, rows int) error
 }
 
