@@ -2,7 +2,7 @@
 // SERALM_* environment variables on top, then defaults for what neither names.
 //
 // It knows field names, defaults and bounds, and nothing of what the values are
-// used for. It imports nothing of SeRALM and opens no file but the one it is given.
+// used for. It imports nothing of SeRALM and opens no file but those it is given.
 package config
 
 import "time"

@@ -2,10 +2,7 @@ package feature
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -49,7 +46,7 @@ func Open(ctx context.Context, cfg config.Redis) (*Store, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	var err error
-	if opts.TLSConfig, err = tlsConfig(cfg.TLS); err != nil {
+	if opts.TLSConfig, err = cfg.TLS.Client("redis.tls"); err != nil {
 		return nil, err
 	}
 	s := &Store{keys: keys{cfg.KeyPrefix}}
@@ -78,29 +75,4 @@ func (s *Store) Close() error {
 		s.embedded.close()
 	}
 	return err
-}
-
-func tlsConfig(cfg config.TLS) (*tls.Config, error) {
-	if !cfg.Enabled {
-		return nil, nil
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName}
-	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading redis.tls.ca_file: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("redis.tls.ca_file %s holds no PEM certificate", cfg.CAFile)
-		}
-	}
-	if cfg.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading redis.tls.cert_file and key_file: %w", err)
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out, nil
 }

@@ -2,12 +2,9 @@ package stream
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -69,12 +66,12 @@ func ClientOptions(cfg config.Kafka) ([]kgo.Opt, error) {
 		kgo.FetchMaxPartitionBytes(fetchMaxPartition),
 		kgo.MaxDecompressBatchBytes(maxDecompressed),
 	}
-	if cfg.TLS.Enabled {
-		c, err := tlsConfig(cfg.TLS)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, kgo.DialTLSConfig(c))
+	secure, err := cfg.TLS.Client("kafka.tls")
+	if err != nil {
+		return nil, err
+	}
+	if secure != nil {
+		opts = append(opts, kgo.DialTLSConfig(secure))
 	}
 	if cfg.SASL.Mechanism != "" {
 		m, err := mechanism(cfg.SASL)
@@ -97,28 +94,6 @@ func newClient(cfg config.Kafka, extra ...kgo.Opt) (*kgo.Client, error) {
 		return nil, fmt.Errorf("configuring the Kafka client: %w", err)
 	}
 	return cl, nil
-}
-
-func tlsConfig(c config.TLS) (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading kafka.tls.ca_file: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka.tls.ca_file %s holds no PEM certificate", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading kafka.tls.cert_file and key_file: %w", err)
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out, nil
 }
 
 func mechanism(c config.SASL) (sasl.Mechanism, error) {
