@@ -38,7 +38,7 @@ race: setup ## the same with the race detector, for what does not link libtorch
 	@$(ENV) go test -race $(TESTFLAGS) $(PURE)
 
 test-integration: setup ## the stream and view tests against a real Apache Kafka and a real Redis
-	@$(ENV) ops/integration/run.sh go test -count=1 $(TESTFLAGS) ./stream/... ./feature/... ./consumers/... ./producers/...
+	@$(ENV) ops/integration/run.sh go test -count=1 $(TESTFLAGS) ./stream/... ./feature/... ./consumers/... ./producers/... ./apptest
 
 bench: setup ## SASRec's learning speed against RecBole's, in one run (needs Python 3.11; 5 GB the first time)
 	@bench/recbole.sh
