@@ -67,10 +67,9 @@ func (e *entry) due(complete bool) due {
 	k := e.known
 	stale := k.origin != "" && !k.encoder
 	switch {
-	case e.deleted && k.origin != "":
-		return removal
-	case !e.announced && k.origin != stream.OriginImport && k.origin != "":
-		// Its text came from an item event, whose deletion has been forgotten.
+	case !e.announced && k.origin != "" && (e.deleted || k.origin != stream.OriginImport):
+		// A text that is not imported came from an item event: the log has forgotten its
+		// deletion. On the way to the log's end, the item may be announced again.
 		if complete {
 			return removal
 		}
@@ -90,8 +89,10 @@ func (e *entry) due(complete bool) due {
 // changed reports whether the item is another than its knowledge is about. A prompt
 // that alone has changed, by a new template, is no reason to drop a text.
 func (e *entry) changed() bool {
-	return e.announced && e.known.origin != stream.OriginImport && e.known.origin != "" &&
-		e.known.prompt != e.prompt && e.written > e.known.written
+	if !e.announced || e.known.prompt == e.prompt {
+		return false
+	}
+	return e.known.origin == stream.OriginTitle || e.known.origin == stream.OriginLLM && e.written > e.known.written
 }
 
 // digest shortens a prompt's hash. 0 is no hash.

@@ -36,6 +36,7 @@ func TestWhatIsDueForAnItem(t *testing.T) {
 		"deleted":                            {entry{deleted: true}, nothing},
 		"title there":                        {with(announced, wrote(stream.OriginTitle)), text},
 		"title of before a change":           {with(announced, wrote(stream.OriginTitle, outdated)), title},
+		"title of another template":          {with(announced, wrote(stream.OriginTitle, older)), title},
 		"title, another encoder":             {with(announced, wrote(stream.OriginTitle, stale)), title},
 		"text there":                         {with(announced, wrote(stream.OriginLLM)), nothing},
 		"text of another model":              {with(announced, wrote(stream.OriginLLM, func(k *known) { k.policy = false })), text},
@@ -58,8 +59,10 @@ func TestWhatIsDueForAnItem(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, c.e.due(true)) })
 	}
-	unread := with(entry{}, wrote(stream.OriginLLM))
-	require.Equal(t, nothing, unread.due(false), "its item may still come")
+	for _, e := range []entry{{}, {deleted: true}} {
+		e.known = wrote(stream.OriginLLM)
+		require.Equal(t, nothing, e.due(false), "it may still be announced")
+	}
 }
 
 func TestTheWordsOfATitleVector(t *testing.T) {

@@ -119,7 +119,7 @@ func TestKnowledgeOfADeletedItemIsRemoved(t *testing.T) {
 	known := s.known()
 	require.Len(t, known, 3)
 	require.Contains(t, known, "i0")
-	require.Contains(t, known, "i1")
+	require.Contains(t, known, "i1", "its deletion is in the log, but before its return")
 	require.Contains(t, known, "brought by the operator")
 }
 
