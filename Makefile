@@ -8,7 +8,7 @@ SHELL   := /bin/bash
 NATIVE  := python3 ops/setup/native.py
 ENV     := eval "$$($(NATIVE) env)" &&
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.Version=$(VERSION)
+LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.smolLM2=$$SERALM_SMOLLM2 -X seralm/config.miniLM=$$SERALM_MINILM -X seralm/config.Version=$(VERSION)
 # Packages that do not link libtorch, in their tests neither: the race detector runs on them.
 PURE     = $$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
              grep -v -e gotch -e seralm/models/tensor -e seralm/models/seqrec | cut -d' ' -f1)

@@ -23,6 +23,7 @@ type Config struct {
 	Trainer     Trainer     `yaml:"trainer" envPrefix:"TRAINER_"`
 	Evaluator   Evaluator   `yaml:"evaluator" envPrefix:"EVALUATOR_"`
 	Serving     Serving     `yaml:"serving" envPrefix:"SERVING_"`
+	Knowledge   Knowledge   `yaml:"knowledge" envPrefix:"KNOWLEDGE_"`
 	Native      Native      `yaml:"native"`
 }
 
@@ -174,14 +175,37 @@ type Serving struct {
 	Unannounced bool `yaml:"unannounced" env:"UNANNOUNCED"`
 }
 
-// Native says where the native libraries are.
-type Native struct {
-	ONNXRuntime string `yaml:"onnxruntime" env:"ONNXRUNTIME"` // path of libonnxruntime.so
+// Knowledge configures what a language model writes about items, and what encodes it.
+type Knowledge struct {
+	// Enabled adds the roles pregenerator and knowledge to those of `seralm up`.
+	Enabled bool   `yaml:"enabled" env:"ENABLED"`
+	Domain  string `yaml:"domain" env:"DOMAIN"` // of the prompts
+	// Model is a GGUF file, or a folder as Hugging Face writes it; Encoder such a
+	// folder. Empty means those that set-up fetched (native.smollm2, native.minilm).
+	Model   string `yaml:"model" env:"MODEL"`
+	Encoder string `yaml:"encoder" env:"ENCODER"`
+	// Temperature 0 takes the most probable token each time. A changed setting is for
+	// texts to come: none is written again for it.
+	Temperature float64 `yaml:"temperature" env:"TEMPERATURE"`
+	TopP        float64 `yaml:"top_p" env:"TOP_P"`
+	MaxTokens   int     `yaml:"max_tokens" env:"MAX_TOKENS"` // of one text
+	Batch       int     `yaml:"batch" env:"BATCH"`           // texts written at a time
+	Type        string  `yaml:"dtype" env:"DTYPE"`           // of the language model's weights: float32 | bf16
+	Threads     int     `yaml:"threads" env:"THREADS"`       // of libtorch, for each of the two models
+	Device      string  `yaml:"device" env:"DEVICE"`         // cpu | cuda:0
+	MaxItems    int     `yaml:"max_items" env:"MAX_ITEMS"`   // items known by id in memory, at most; about 250 bytes each
 }
 
-// onnxRuntime is the default of Native.ONNXRuntime. The Makefile sets it with
-// -ldflags -X, so that a built binary finds the library that set-up fetched.
-var onnxRuntime string
+// Native says where the native libraries and the default weights are.
+type Native struct {
+	ONNXRuntime string `yaml:"onnxruntime" env:"ONNXRUNTIME"` // path of libonnxruntime.so
+	SmolLM2     string `yaml:"smollm2" env:"SMOLLM2"`         // path of the language model's GGUF file
+	MiniLM      string `yaml:"minilm" env:"MINILM"`           // folder of the text encoder
+}
+
+// The defaults of Native. The Makefile sets them with -ldflags -X, so that a built
+// binary finds what set-up fetched.
+var onnxRuntime, smolLM2, miniLM string
 
 // Version of the program; the Makefile sets it with -ldflags -X.
 var Version = "unknown"
@@ -213,6 +237,10 @@ func Default() Config {
 			DefaultN: 10, MaxN: 500, Deadline: 50 * time.Millisecond, HistoryDeadline: 20 * time.Millisecond,
 			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3, Catalogue: 1_000_000, Unannounced: true,
 		},
-		Native: Native{ONNXRuntime: onnxRuntime},
+		Knowledge: Knowledge{
+			Domain: "generic", Temperature: 0.7, TopP: 0.95, MaxTokens: 96, Batch: 16, Type: "bf16", Threads: 1, Device: "cpu",
+			MaxItems: 1_000_000,
+		},
+		Native: Native{ONNXRuntime: onnxRuntime, SmolLM2: smolLM2, MiniLM: miniLM},
 	}
 }

@@ -32,6 +32,7 @@ func TestBadFiles(t *testing.T) {
 		"no_port":          {`kafka.brokers is "kafka-1"`, "host:port"},
 		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
 		"half_mtls":        {"kafka.tls.cert_file", "kafka.tls.key_file"},
+		"knowledge":        {`knowledge.domain is "music"`, "movies, books, businesses, generic", "knowledge.top_p is 0", `knowledge.dtype is "int8"`, "knowledge.device"},
 		"architecture":     {`recommender.architecture is "markov"`, "sasrec"},
 	}
 	files, err := filepath.Glob("testdata/*.bad.yml")

@@ -19,7 +19,7 @@ const EnvPrefix = "SERALM_"
 // running process: set-up, benches and tests.
 var foreign = map[string]bool{
 	"SERALM_CONFIG": true, "SERALM_NATIVE": true, "SERALM_LIBTORCH": true, "SERALM_CXX": true,
-	"SERALM_DATA": true, "SERALM_SMOLLM2": true, "SERALM_MINILM": true,
+	"SERALM_DATA": true,
 }
 
 // Secret is a string that never prints itself.

@@ -12,6 +12,9 @@ import (
 // Architectures that a recommender can be built with.
 var Architectures = []string{"sasrec"}
 
+// Domains that there are prompts for.
+var Domains = []string{"movies", "books", "businesses", "generic"}
+
 // Validate reports every value that is out of bounds, each by its YAML path with
 // what it may be.
 func (c Config) Validate() error {
@@ -67,7 +70,7 @@ func (c Config) Validate() error {
 	v.check(r.Dropout >= 0 && r.Dropout < 1, "recommender.dropout", r.Dropout, "at least 0 and below 1")
 	v.check(r.LearningRate > 0 && r.LearningRate <= 1, "recommender.learning_rate", r.LearningRate, "above 0 and at most 1")
 	v.check(r.ClipNorm >= 0, "recommender.clip_norm", r.ClipNorm, "0 (off) or more")
-	v.check(r.Device == "cpu" || strings.HasPrefix(r.Device, "cuda:"), "recommender.device", r.Device, "cpu or cuda:N")
+	v.device("recommender.device", r.Device)
 	v.between("recommender.threads", int64(r.Threads), 1, 1024)
 	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 1<<14)
 	v.check(r.IDDropout >= 0 && r.IDDropout < 1, "recommender.id_dropout", r.IDDropout, "at least 0 and below 1")
@@ -100,6 +103,17 @@ func (c Config) Validate() error {
 	v.atLeast("serving.max_lag", s.MaxLag, 0)
 	v.between("serving.catalogue", int64(s.Catalogue), 1, 1<<31)
 	v.check(s.ProbeTolerance > 0, "serving.probe_tolerance", s.ProbeTolerance, "above 0")
+
+	n := c.Knowledge
+	v.oneOf("knowledge.domain", n.Domain, Domains...)
+	v.check(n.Temperature >= 0 && n.Temperature <= 10, "knowledge.temperature", n.Temperature, "0 to 10")
+	v.check(n.TopP > 0 && n.TopP <= 1, "knowledge.top_p", n.TopP, "above 0 and at most 1")
+	v.between("knowledge.max_tokens", int64(n.MaxTokens), 1, 2048)
+	v.between("knowledge.batch", int64(n.Batch), 1, 1024)
+	v.oneOf("knowledge.dtype", n.Type, "float32", "bf16")
+	v.between("knowledge.threads", int64(n.Threads), 1, 1024)
+	v.device("knowledge.device", n.Device)
+	v.between("knowledge.max_items", int64(n.MaxItems), 1, 1<<31)
 	return errors.Join(v.errs...)
 }
 
@@ -121,6 +135,10 @@ func (v *validator) atLeast(key string, got, lo time.Duration) {
 
 func (v *validator) oneOf(key, got string, allowed ...string) {
 	v.check(slices.Contains(allowed, got), key, got, "one of "+strings.Join(allowed, ", "))
+}
+
+func (v *validator) device(key, got string) {
+	v.check(got == "cpu" || strings.HasPrefix(got, "cuda:"), key, got, "cpu or cuda:N")
 }
 
 func (v *validator) address(key, got string) {

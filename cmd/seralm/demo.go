@@ -83,12 +83,12 @@ func (d *demo) run(ctx context.Context, cfg config.Config) error {
 	if d.user != "" && d.users[0] != d.user {
 		return fmt.Errorf("the data set has no user %q; it has for example %s", d.user, strings.Join(d.users, ", "))
 	}
-	p, err := start(ctx, cfg, allRoles)
+	p, err := start(ctx, cfg, defaultRoles(cfg))
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	quality, err := addRoles(p, allRoles, d.users)
+	quality, err := addRoles(p, defaultRoles(cfg), d.users)
 	if err != nil {
 		return err
 	}

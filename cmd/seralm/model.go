@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"seralm/config"
+	"seralm/consumers/pregenerator/native"
+	"seralm/models/encoder"
 	"seralm/models/seqrec"
 )
 
@@ -19,4 +21,25 @@ func newModel(c config.Recommender) (*seqrec.SASRec, error) {
 		return seqrec.NewSASRec(h, 0, o)
 	}
 	return nil, fmt.Errorf("BUG: architecture %q passed validation", c.Architecture)
+}
+
+// models are those that write knowledge.
+type models struct {
+	writer  *native.Writer
+	encoder *encoder.Encoder
+}
+
+func loadModels(cfg config.Config) (m models, err error) {
+	if m.writer, err = native.LoadWriter(cfg); err != nil {
+		return m, err
+	}
+	if m.encoder, err = native.LoadEncoder(cfg); err != nil {
+		m.writer.Close()
+	}
+	return m, err
+}
+
+func (m models) close() {
+	m.writer.Close()
+	m.encoder.Close()
 }

@@ -16,12 +16,14 @@ import (
 
 func rebuildCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rebuild",
-		Short: "Wipe the views in Redis and wait until they are made from the log again",
-		Long: `Wipe the views in Redis and wait until the histories consumers have made them from
-the log again. Look-ups go on meanwhile, less personal. Running it again is safe.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:       "rebuild [" + roleHistories + "] [" + roleKnowledge + "]",
+		Short:     "Wipe the views in Redis and wait until they are made from the log again",
+		ValidArgs: []string{roleHistories, roleKnowledge},
+		Long: `Wipe the views in Redis and wait until the consumers of the same name have made them
+from the log again: the histories, and the knowledge where knowledge.enabled is set, or
+those that are named. Look-ups go on meanwhile, less personal. Running it again is safe.`,
+		Args: cobra.OnlyValidArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadLog(cmd)
 			if err != nil {
 				return err
@@ -29,46 +31,68 @@ the log again. Look-ups go on meanwhile, less personal. Running it again is safe
 			if cfg.Redis.Addr == "" {
 				return errors.New("redis.addr is empty: the embedded views are made from the log at every start, there is nothing to rebuild")
 			}
-			return rebuild(cmd, cfg)
+			if len(args) == 0 {
+				args = []string{roleHistories}
+				if cfg.Knowledge.Enabled {
+					args = append(args, roleKnowledge)
+				}
+			}
+			store, err := feature.Open(cmd.Context(), cfg.Redis)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			names := stream.NamesOf(cfg.Kafka.TopicPrefix)
+			views := map[string]view{
+				roleHistories: {names.Interactions(), store.Wipe, store.Offsets},
+				roleKnowledge: {names.Knowledge(), store.WipeKnowledge, store.KnowledgeOffsets},
+			}
+			for _, name := range args {
+				if err := rebuild(cmd, cfg, name, views[name]); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 }
 
-func rebuild(cmd *cobra.Command, cfg config.Config) error {
+// view is what rebuild needs of a view in Redis.
+type view struct {
+	topic   string
+	wipe    func(context.Context) (int64, error)
+	offsets func(context.Context) (map[int32]int64, error)
+}
+
+func rebuild(cmd *cobra.Command, cfg config.Config, name string, v view) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	store, err := feature.Open(ctx, cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	client, err := newClient(cfg.Kafka)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	topic := stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions()
-	ends, err := committed(ctx, kadm.NewClient(client), topic)
+	ends, err := committed(ctx, kadm.NewClient(client), v.topic)
 	if err != nil {
 		return err
 	}
-	removed, err := store.Wipe(ctx)
+	removed, err := v.wipe(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "removed %d keys; waiting for the histories consumers\n", removed)
+	fmt.Fprintf(out, "%s: removed %d keys; waiting for the consumers\n", name, removed)
 	for told := time.Now(); ; {
-		held, err := store.Offsets(ctx)
+		held, err := v.offsets(ctx)
 		if err != nil {
 			return err
 		}
 		left := missing(held, ends)
 		if left == 0 {
-			fmt.Fprintln(out, "the views hold everything again that the log held at the start")
+			fmt.Fprintf(out, "%s: the view holds everything again that the log held at the start\n", name)
 			return nil
 		}
 		if time.Since(told) > 2*time.Second {
 			told = time.Now()
-			fmt.Fprintf(out, "%d records to go (is a histories consumer running?)\n", left)
+			fmt.Fprintf(out, "%s: %d records to go (is a process with the role %s running?)\n", name, left, name)
 		}
 		select {
 		case <-ctx.Done():

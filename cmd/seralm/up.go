@@ -12,6 +12,8 @@ import (
 	"seralm/config"
 	"seralm/consumers/evaluator"
 	"seralm/consumers/histories"
+	"seralm/consumers/knowledge"
+	"seralm/consumers/pregenerator"
 	"seralm/consumers/trainer/recommender"
 )
 
@@ -22,9 +24,24 @@ const (
 	roleHistories = "histories"
 	roleTrainer   = "trainer"
 	roleEvaluator = "evaluator"
+
+	rolePregenerator = "pregenerator" // writes what is known of items
+	roleKnowledge    = "knowledge"    // makes the view of it
 )
 
-var allRoles = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
+var (
+	coreRoles      = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
+	knowledgeRoles = []string{rolePregenerator, roleKnowledge}
+	allRoles       = slices.Concat(coreRoles, knowledgeRoles)
+)
+
+// defaultRoles are those of a process that is the whole system.
+func defaultRoles(cfg config.Config) []string {
+	if cfg.Knowledge.Enabled {
+		return allRoles
+	}
+	return coreRoles
+}
 
 func upCommand() *cobra.Command {
 	var roles []string
@@ -34,13 +51,14 @@ func upCommand() *cobra.Command {
 		Long: `Run roles in one process; all of them by default, with an embedded broker and
 embedded views where none are configured.
 
-Roles: ` + strings.Join(allRoles, ", ") + `.`,
+Roles: ` + strings.Join(coreRoles, ", ") + `; and with knowledge.enabled
+` + strings.Join(knowledgeRoles, ", ") + `.`,
 		Example: `  seralm up
   SERALM_KAFKA_BROKERS=kafka:9092 SERALM_REDIS_ADDR=redis:6379 seralm up --roles=trainer`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runRoles(cmd, roles) },
 	}
-	c.Flags().StringSliceVar(&roles, "roles", allRoles, "what this process does")
+	c.Flags().StringSliceVar(&roles, "roles", nil, "what this process does; none = all")
 	return c
 }
 
@@ -68,6 +86,9 @@ func runRoles(cmd *cobra.Command, roles []string) error {
 	if err != nil {
 		return err
 	}
+	if len(roles) == 0 {
+		roles = defaultRoles(cfg)
+	}
 	p, err := start(cmd.Context(), cfg, roles)
 	if err != nil {
 		return err
@@ -90,12 +111,14 @@ func start(ctx context.Context, cfg config.Config, roles []string) (*process.Pro
 			return nil, fmt.Errorf("there is no role %q; there are %s", r, strings.Join(allRoles, ", "))
 		}
 	}
-	serve, histories := slices.Contains(roles, roleServe), slices.Contains(roles, roleHistories)
+	has := func(role string) bool { return slices.Contains(roles, role) }
+	serve, histories, knowledge := has(roleServe), has(roleHistories), has(roleKnowledge)
 	return process.Start(ctx, cfg, process.Logger(cfg.Log), process.Needs{
 		// A part of the system alone on a broker of its own would wait for ever.
-		Broker: len(roles) == len(allRoles),
-		Views:  serve || histories,
-		Shared: serve != histories,
+		Broker: !slices.ContainsFunc(coreRoles, func(role string) bool { return !has(role) }),
+		// The pregenerator can do without: then it does not know what is popular.
+		Views:  serve || histories || knowledge || has(rolePregenerator) && cfg.Redis.Addr != "",
+		Shared: serve != histories || knowledge && !serve,
 	})
 }
 
@@ -115,6 +138,14 @@ func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Ev
 	}
 	if has(roleTrainer) {
 		if err := addTrainer(p); err != nil {
+			return nil, err
+		}
+	}
+	if has(roleKnowledge) {
+		p.Add(roleKnowledge, knowledge.New(p.Config, p.Store, p.Metrics, p.Log).Run)
+	}
+	if has(rolePregenerator) {
+		if err := addPregenerator(p); err != nil {
 			return nil, err
 		}
 	}
@@ -138,6 +169,26 @@ func addTrainer(p *process.Process) error {
 	p.Add(roleTrainer, func(ctx context.Context) error {
 		defer model.Close()
 		return t.Run(ctx)
+	})
+	return nil
+}
+
+func addPregenerator(p *process.Process) error {
+	models, err := loadModels(p.Config)
+	if err != nil {
+		return err
+	}
+	o := pregenerator.Options{Writer: models.writer, Encoder: models.encoder, Registry: p.Metrics, Logger: p.Log}
+	if p.Store != nil {
+		o.Popular = p.Store
+	}
+	g, err := pregenerator.New(p.Config, o)
+	if err != nil {
+		return err
+	}
+	p.Add(rolePregenerator, func(ctx context.Context) error {
+		defer models.close()
+		return g.Run(ctx)
 	})
 	return nil
 }
