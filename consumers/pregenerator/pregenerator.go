@@ -95,6 +95,9 @@ const (
 	complainEach = 30 * time.Second
 )
 
+// transactionalID, after the topic prefix, is that of the one writer of a system.
+const transactionalID = "pregenerator"
+
 // errDone ends a session that has nothing left to do.
 var errDone = errors.New("everything is written")
 
@@ -163,7 +166,7 @@ type session struct {
 
 func (p *Pregenerator) session(ctx context.Context) error {
 	// First, so that no record of the writer before comes after our reading.
-	txn, err := stream.NewTxn(ctx, p.cfg.Kafka, p.cfg.Kafka.TopicPrefix+"pregenerator")
+	txn, err := stream.NewTxn(ctx, p.cfg.Kafka, p.cfg.Kafka.TopicPrefix+transactionalID)
 	if err != nil {
 		return err
 	}
