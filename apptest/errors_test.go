@@ -41,6 +41,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"a broker that does not answer", []string{data, "SERALM_KAFKA_BROKERS=127.0.0.1:1"}, []string{"topics", "list"}, []string{"127.0.0.1:1"}},
 		{"a data set that is not there", nil, []string{"eval", "prequential", "--dataset", filepath.Join(dir, "nothing")}, []string{"nothing"}},
 		{"a truncated data set", nil, []string{"eval", "prequential", "--dataset", truncated(t, dir)}, []string{"ratings.csv.gz"}},
+		{"a language model that is not there", []string{data, "SERALM_KNOWLEDGE_ENABLED=true", "SERALM_KNOWLEDGE_MODEL=" + filepath.Join(dir, "none.gguf")},
+			[]string{"up"}, []string{"none.gguf", "native.py setup smollm2", "knowledge.model"}},
+		{"knowledge without a broker", []string{data}, []string{"knowledge", "stats"}, []string{"kafka.brokers", "seralm up"}},
 		{"a demo on somebody's cluster", []string{"SERALM_KAFKA_BROKERS=127.0.0.1:1"}, []string{"demo"}, []string{"kafka.brokers", "seralm up"}},
 		{"an objective that makes no sense", nil, []string{"loadtest", "--slo", "p99=fast"}, []string{"--slo", "fast"}},
 	} {

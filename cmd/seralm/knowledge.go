@@ -41,7 +41,8 @@ func generateCommand() *cobra.Command {
 language model's text and its vector, the newest and most popular items first. Each
 batch is in the log when it is done: interrupted or killed, it goes on where it was.
 
-While it runs, a pregenerator role of this system stands by.`,
+While it runs, a pregenerator role of this system stands by; it goes on five minutes
+after the last record.`,
 		Example: `  SERALM_KNOWLEDGE_DOMAIN=movies seralm knowledge generate`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -239,7 +240,7 @@ func exportFile(ctx context.Context, cfg config.Kafka, path string) (n int, err 
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(f.Name()) // gone when it was renamed
+	defer func() { _ = os.Remove(f.Name()) }() // gone when it was renamed
 	var out io.WriteCloser = f
 	if strings.HasSuffix(path, ".gz") {
 		out = gzip.NewWriter(f)

@@ -62,7 +62,7 @@ func (v *View) Run(ctx context.Context) error {
 		var behind *feature.BehindError
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it ended because it was asked to
 		case final(err):
 			return fmt.Errorf("making the view of the knowledge: %w", err)
 		case errors.As(err, &behind):

@@ -74,20 +74,9 @@ func TestKilledAtAnyMomentNoTextIsWrittenTwiceAndNoneIsMissing(t *testing.T) {
 	_, ended, out := start()
 	require.NoError(t, <-ended, out)
 
-	type made struct {
-		item, prompt string
-		origin       stream.Origin
-	}
-	times := map[made]int{}
-	for _, ev := range s.written() {
-		times[made{ev.Body.Item, ev.Body.PromptHash, ev.Body.Origin}]++
-	}
 	t.Logf("%d kills, %d records", kills, len(s.written()))
 	require.GreaterOrEqual(t, kills, 3)
-	require.Len(t, times, 2*items)
-	for m, n := range times {
-		require.Equal(t, 1, n, "%v", m)
-	}
+	s.onceEach(items)
 	for item, k := range s.known() {
 		require.Equal(t, stream.OriginLLM, k.Origin, item)
 	}

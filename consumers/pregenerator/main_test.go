@@ -47,21 +47,32 @@ type system struct {
 	cl  *kgo.Client
 }
 
+// fake is an embedded broker's engine.
+func fake(t testing.TB) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
 var systems atomic.Int64
 
 func newSystem(t testing.TB) *system {
 	t.Helper()
+	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
+		return on(t, strings.Split(addr, ","))
+	}
+	return on(t, fake(t).ListenAddrs())
+}
+
+// on is a system on the brokers given.
+func on(t testing.TB, brokers []string) *system {
+	t.Helper()
 	s := &system{t: t, cfg: config.Default()}
+	s.cfg.Kafka.Brokers = brokers
 	s.cfg.Kafka.TopicPrefix = fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), systems.Add(1))
 	s.cfg.Knowledge.Domain, s.cfg.Knowledge.Batch = "movies", 4
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		s.cfg.Kafka.Brokers = strings.Split(addr, ",")
-	} else {
-		fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(fake.Close)
-		s.cfg.Kafka.Brokers = fake.ListenAddrs()
-	}
 	opts, err := stream.ClientOptions(s.cfg.Kafka)
 	require.NoError(t, err)
 	s.cl, err = kgo.NewClient(opts...)
@@ -265,6 +276,10 @@ func (r *role) failure() error {
 	r.t.Helper()
 	select {
 	case err := <-r.end:
+		// What was committed is visible a moment later; a writer of the same id waits for it.
+		txn, failed := stream.NewTxn(r.t.Context(), r.cfg.Kafka, r.cfg.Kafka.TopicPrefix+transactionalID)
+		require.NoError(r.t, failed)
+		txn.Close()
 		return err
 	case <-time.After(patience):
 		require.Fail(r.t, "the pregenerator does not end")

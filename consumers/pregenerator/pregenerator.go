@@ -95,6 +95,9 @@ const (
 	complainEach = 30 * time.Second
 )
 
+// transactionalID, after the topic prefix, is that of the one writer of a system.
+const transactionalID = "pregenerator"
+
 // errDone ends a session that has nothing left to do.
 var errDone = errors.New("everything is written")
 
@@ -109,7 +112,7 @@ func (p *Pregenerator) Run(ctx context.Context) error {
 		err := p.session(ctx)
 		switch {
 		case ctx.Err() != nil, errors.Is(err, errDone):
-			return nil
+			return nil //nolint:nilerr // it ended because it was asked to, or is done
 		case errors.Is(err, stream.ErrFenced) && !p.Once:
 			p.Logger.Warn("another pregenerator has taken over; standing by until it is quiet", "error", err)
 			if err := p.standBy(ctx); err != nil {
@@ -145,7 +148,7 @@ func (p *Pregenerator) standBy(ctx context.Context) error {
 		return nil
 	}, func() {})
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the wait is over, or the process ends
+		return nil // the wait is over, or the process ends
 	}
 	return err
 }
@@ -163,7 +166,7 @@ type session struct {
 
 func (p *Pregenerator) session(ctx context.Context) error {
 	// First, so that no record of the writer before comes after our reading.
-	txn, err := stream.NewTxn(ctx, p.cfg.Kafka, p.cfg.Kafka.TopicPrefix+"pregenerator")
+	txn, err := stream.NewTxn(ctx, p.cfg.Kafka, p.cfg.Kafka.TopicPrefix+transactionalID)
 	if err != nil {
 		return err
 	}
@@ -208,17 +211,21 @@ func (s *session) await(ctx context.Context, c <-chan struct{}) bool {
 func (s *session) onItem(ctx context.Context, rec *kgo.Record) error {
 	ev, err := stream.DecodeItem(rec)
 	if err != nil {
-		s.refuse("invalid", "an item event is invalid and has no effect", "offset", rec.Offset, "partition", rec.Partition, "error", err)
+		if s.refused("invalid") {
+			s.Logger.Warn("an item event is invalid and has no effect", "offset", rec.Offset, "partition", rec.Partition, "error", err)
+		}
 		return nil
 	}
 	words := titleText(ev.Body)
-	if !ev.Deleted && words == "" {
-		s.refuse("empty", "an item without title, categories and text gets no knowledge", "item", ev.Body.Item)
+	if !ev.Deleted && words == "" && s.refused("empty") {
+		s.Logger.Warn("an item without title, categories and text gets no knowledge", "item", ev.Body.Item)
 	}
 	hash := s.template.Hash(promptItem(ev.Body))
 	d, ok := s.ledger.item(ev, rec.Timestamp, hash, words != "")
 	if !ok {
-		s.refuse("full", "there are more items than knowledge.max_items; the others get no knowledge", "max_items", s.cfg.Knowledge.MaxItems)
+		if s.refused("full") {
+			s.Logger.Warn("there are more items than knowledge.max_items; the others get no knowledge", "max_items", s.cfg.Knowledge.MaxItems)
+		}
 		return nil
 	}
 	if d == nothing || d == text {
@@ -231,7 +238,9 @@ func (s *session) onItem(ctx context.Context, rec *kgo.Record) error {
 func (s *session) onKnowledge(ctx context.Context, rec *kgo.Record) error {
 	ev, err := stream.DecodeKnowledge(rec)
 	if err != nil {
-		s.refuse("invalid", "a knowledge record is invalid and has no effect", "offset", rec.Offset, "partition", rec.Partition, "error", err)
+		if s.refused("invalid") {
+			s.Logger.Warn("a knowledge record is invalid and has no effect", "offset", rec.Offset, "partition", rec.Partition, "error", err)
+		}
 		return nil
 	}
 	d, err := s.ledger.learn(ev, rec.Timestamp)
@@ -260,11 +269,9 @@ func (s *session) sweep(ctx context.Context) error {
 	return nil
 }
 
-// refuse counts an item or record that nothing is done for, and tells people of it now
-// and then.
-func (s *session) refuse(reason, message string, about ...any) {
+// refused counts an item or record that nothing is done for, and reports whether people
+// are to be told: now and then.
+func (s *session) refused(reason string) bool {
 	s.metrics.refused.WithLabelValues(reason).Inc()
-	if s.progress.mayComplain() {
-		s.Logger.Warn(message, about...)
-	}
+	return s.progress.mayComplain()
 }

@@ -50,12 +50,12 @@ type publisher struct {
 }
 
 // publish writes those of the results that are still due, all or none of them, and
-// returns them. While brokers are away it waits; when ctx ends it finishes what it
+// returns them; and the items that have something but a text due nevertheless, for they
+// changed meanwhile. While brokers are away it waits; when ctx ends it finishes what it
 // can.
-func (p *publisher) publish(ctx context.Context, results []result) ([]result, error) {
+func (p *publisher) publish(ctx context.Context, results []result) (valid []result, left []string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var valid []result
 	var recs []*kgo.Record
 	for _, r := range results {
 		if e, d := p.ledger.look(r.know.Item); !r.holds(e, d) {
@@ -63,20 +63,19 @@ func (p *publisher) publish(ctx context.Context, results []result) ([]result, er
 		}
 		rec, err := r.record(p.topic)
 		if err != nil {
-			return nil, fmt.Errorf("knowledge of item %q: %w", r.know.Item, err)
+			return nil, nil, fmt.Errorf("knowledge of item %q: %w", r.know.Item, err)
 		}
 		valid, recs = append(valid, r), append(recs, rec)
 	}
 	if len(recs) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, release := outlive(ctx, grace)
 	defer release()
 	if err := p.write(ctx, recs); err != nil {
-		return nil, fmt.Errorf("publishing to topic %s: %w", p.topic, err)
+		return nil, nil, fmt.Errorf("publishing to topic %s: %w", p.topic, err)
 	}
-	p.ledger.published(valid, recs)
-	return valid, nil
+	return valid, p.ledger.published(valid, recs), nil
 }
 
 func (p *publisher) write(ctx context.Context, recs []*kgo.Record) error {
@@ -96,8 +95,9 @@ func outlive(ctx context.Context, by time.Duration) (context.Context, func()) {
 	return out, func() { stop(); cancel() }
 }
 
-// published notes what has been written, before its records are read.
-func (l *ledger) published(results []result, recs []*kgo.Record) {
+// published notes what has been written, before its records are read, and returns the
+// items that have something but a text due.
+func (l *ledger) published(results []result, recs []*kgo.Record) (left []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, r := range results {
@@ -106,8 +106,11 @@ func (l *ledger) published(results []result, recs []*kgo.Record) {
 			continue // its record will be read
 		}
 		l.know(e, r.know, r.due == removal, place{recs[i].Partition, recs[i].Offset}, recs[i].Timestamp)
-		l.settle(e)
+		if d := l.settle(e); d != nothing && d != text {
+			left = append(left, r.know.Item)
+		}
 	}
+	return left
 }
 
 func (r result) record(topic string) (*kgo.Record, error) {

@@ -32,10 +32,10 @@ func (q *queue) take(n int, popular []*entry) []*entry {
 
 // For container/heap.
 
-func (q queue) Len() int { return len(q) }
+func (q *queue) Len() int { return len(*q) }
 
-func (q queue) Less(i, j int) bool {
-	a, b := q[i], q[j]
+func (q *queue) Less(i, j int) bool {
+	a, b := (*q)[i], (*q)[j]
 	switch {
 	case a.time != b.time:
 		return a.time > b.time
@@ -45,9 +45,10 @@ func (q queue) Less(i, j int) bool {
 	return a.at.offset > b.at.offset
 }
 
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].position, q[j].position = i, j
+func (q *queue) Swap(i, j int) {
+	all := *q
+	all[i], all[j] = all[j], all[i]
+	all[i].position, all[j].position = i, j
 }
 
 func (q *queue) Push(x any) {

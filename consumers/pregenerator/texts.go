@@ -95,7 +95,9 @@ func (s *session) texts(ctx context.Context, taken []entry) (refused map[string]
 	for _, r := range results {
 		if r.know.Text == "" {
 			refused[r.know.Item] = true
-			s.refuse("unanswered", "the language model has no text for an item, which keeps the vector of its title", "item", r.know.Item)
+			if s.refused("unanswered") {
+				s.Logger.Warn("the language model has no text for an item, which keeps the vector of its title", "item", r.know.Item)
+			}
 			continue
 		}
 		answered, words = append(answered, r), append(words, r.know.Text)
@@ -107,9 +109,15 @@ func (s *session) texts(ctx context.Context, taken []entry) (refused map[string]
 	for i := range answered {
 		answered[i].know.Vector = vectors[i]
 	}
-	done, err := s.out.publish(ctx, answered)
+	done, left, err := s.out.publish(ctx, answered)
 	if err != nil {
 		return nil, err
+	}
+	for _, item := range left {
+		s.ledger.handed(1)
+		if err := s.hand(ctx, job{item: item}); err != nil {
+			return nil, err
+		}
 	}
 	s.metrics.published(done)
 	s.progress.wrote(len(done), tokens)

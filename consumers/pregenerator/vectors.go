@@ -58,14 +58,24 @@ func (s *session) encode(ctx context.Context) error {
 				more = false
 			}
 		}
-		if err := s.vectorise(ctx, batch); err != nil {
-			return err
+		n := len(batch)
+		for len(batch) > 0 {
+			left, err := s.vectorise(ctx, batch)
+			if err != nil {
+				return err
+			}
+			batch = batch[:0]
+			for _, item := range left {
+				batch = append(batch, job{item: item})
+			}
 		}
-		s.ledger.handed(-len(batch))
+		s.ledger.handed(-n)
 	}
 }
 
-func (s *session) vectorise(ctx context.Context, batch []job) error {
+// vectorise does a batch, and returns the items that have more due: they changed
+// meanwhile.
+func (s *session) vectorise(ctx context.Context, batch []job) (left []string, err error) {
 	var results []result
 	var words []string
 	seen := map[string]bool{}
@@ -76,7 +86,7 @@ func (s *session) vectorise(ctx context.Context, batch []job) error {
 		seen[j.item] = true
 		r, ok, err := s.prepare(ctx, j)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if ok {
 			results, words = append(results, r), append(words, r.know.Text)
@@ -84,19 +94,16 @@ func (s *session) vectorise(ctx context.Context, batch []job) error {
 	}
 	vectors, err := s.Encoder.Encode(ctx, words)
 	if err != nil {
-		return fmt.Errorf("encoding titles: %w", err)
+		return nil, fmt.Errorf("encoding titles: %w", err)
 	}
 	for i := range results {
 		if results[i].due != removal {
 			results[i].know.Vector, results[i].know.Encoder = vectors[i], s.Encoder.Version()
 		}
 	}
-	done, err := s.out.publish(ctx, results)
-	if err != nil {
-		return err
-	}
+	done, left, err := s.out.publish(ctx, results)
 	s.metrics.published(done)
-	return nil
+	return left, err
 }
 
 // prepare returns what a job makes of its item, without vector; false when nothing is
