@@ -65,8 +65,8 @@ func New(m *llm.Model, version stream.ModelVersion, k config.Knowledge) *Writer 
 	return &Writer{m, version, llm.Sampling{Temperature: k.Temperature, TopP: k.TopP, MaxTokens: k.MaxTokens}}
 }
 
-// Version names the model by its file's name and contents: a file that moves keeps its
-// texts.
+// Version names the model by its file's name and contents: in another folder it is the
+// same, under another name it is not.
 func (w *Writer) Version() stream.ModelVersion { return w.version }
 
 // Write samples a text for each ask: the same ones for the same asks.
