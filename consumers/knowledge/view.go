@@ -46,6 +46,8 @@ func New(cfg config.Config, store *feature.Store, reg prometheus.Registerer, log
 			Help: "Offsets of the knowledge topic that the view does not hold yet.",
 		}),
 	}
+	v.records.WithLabelValues("applied")
+	v.records.WithLabelValues("old")
 	reg.MustRegister(v.records, v.lag)
 	return v
 }

@@ -47,7 +47,7 @@ func (s *system) length() (n int) {
 
 func TestKilledAtAnyMomentNoTextIsWrittenTwiceAndNoneIsMissing(t *testing.T) {
 	s := newSystem(t)
-	const items = 300
+	const items = 120
 	s.announce(0, items)
 	start := func() (*exec.Cmd, chan error, *strings.Builder) {
 		cmd := exec.Command(os.Args[0])
@@ -62,7 +62,7 @@ func TestKilledAtAnyMomentNoTextIsWrittenTwiceAndNoneIsMissing(t *testing.T) {
 	kills := 0
 	for len(s.written()) < 2*items-20 {
 		cmd, ended, out := start()
-		reached := s.length() + 1 + rand.IntN(120)
+		reached := s.length() + 1 + rand.IntN(60)
 		s.eventually("it writes", func() bool { return s.length() >= reached || len(ended) > 0 })
 		_ = cmd.Process.Kill() // SIGKILL, unless it has ended
 		var exit *exec.ExitError
