@@ -146,6 +146,9 @@ func (s *session) readItem(ctx context.Context, e entry) (stream.Event[stream.It
 		return stream.Event[stream.Item]{}, false, err
 	}
 	ev, err := stream.DecodeItem(rec)
+	if err == nil && ev.Body.Item != e.id {
+		err = errors.New("the record is another item's: the topic was made anew")
+	}
 	if err != nil {
 		return ev, false, fmt.Errorf("topic %s partition %d offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	}
