@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/models/snapshot"
+	"seralm/stream"
 )
 
 // lagEvery is how often the ends of the interactions topic are asked for.
@@ -53,15 +54,10 @@ func (l *lag) run(ctx context.Context) error {
 func (l *lag) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lagEvery)
 	defer cancel()
-	listed, err := l.admin.ListCommittedOffsets(ctx, l.topic)
+	ends, err := stream.CommittedEnds(ctx, l.admin, l.topic)
 	if err != nil {
 		return err
 	}
-	if err := listed.Error(); err != nil {
-		return err
-	}
-	ends := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
 	l.ends.Store(&ends)
 	return nil
 }

@@ -71,7 +71,7 @@ func rebuild(cmd *cobra.Command, cfg config.Config, name string, v view) error {
 		return err
 	}
 	defer client.Close()
-	ends, err := committed(ctx, kadm.NewClient(client), v.topic)
+	ends, err := stream.CommittedEnds(ctx, kadm.NewClient(client), v.topic)
 	if err != nil {
 		return err
 	}
@@ -100,20 +100,6 @@ func rebuild(cmd *cobra.Command, cfg config.Config, name string, v view) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// committed returns the end of what readers may see in each partition.
-func committed(ctx context.Context, admin *kadm.Client, topic string) (map[int32]int64, error) {
-	listed, err := admin.ListCommittedOffsets(ctx, topic)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("asking for the end of topic %s: %w", topic, err)
-	}
-	ends := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
-	return ends, nil
 }
 
 // missing is how many offsets lie between what is held and the ends.

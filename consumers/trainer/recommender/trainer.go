@@ -349,19 +349,18 @@ func (t *Trainer) watchLag(ctx context.Context, admin *kadm.Client) {
 			return
 		case <-tick.C:
 		}
-		ends, err := admin.ListCommittedOffsets(ctx, t.names.Interactions())
-		if err != nil || ends.Error() != nil {
+		ends, err := stream.CommittedEnds(ctx, admin, t.names.Interactions())
+		if err != nil {
 			continue // the gauge keeps its last value; the consumer itself reports a lost broker
 		}
-		learnt := t.learnt.Load()
+		var learnt map[int32]int64
+		if next := t.learnt.Load(); next != nil {
+			learnt = *next
+		}
 		var lag int64
-		ends.Each(func(o kadm.ListedOffset) {
-			var at int64
-			if learnt != nil {
-				at = (*learnt)[o.Partition]
-			}
-			lag += max(0, o.Offset-at)
-		})
+		for p, end := range ends {
+			lag += max(0, end-learnt[p])
+		}
 		t.metrics.lag.Set(float64(lag))
 	}
 }
