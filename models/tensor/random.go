@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"unsafe"
-
-	lib "github.com/sugarme/gotch/libtch"
 )
 
 // random is the scope's source of randomness: SplitMix64 (Steele et al. 2014).
@@ -26,6 +24,15 @@ func (r *random) next() uint64 {
 	return z ^ z>>31
 }
 
+// uniforms draws n numbers from [0, 1) of 24 bits each.
+func (r *random) uniforms(n int) []float32 {
+	u := make([]float32, n)
+	for i := range u {
+		u[i] = float32(r.next()>>40) / (1 << 24)
+	}
+	return u
+}
+
 // Seed makes what is drawn from here on a function of the seed. It holds for the
 // scope given to Do and those within.
 func (s *Scope) Seed(seed uint64) { *s.random = random{seed, true} }
@@ -39,12 +46,7 @@ func (s *Scope) draw(op string) *random {
 
 // Uniform draws from [0, 1), float32.
 func (s *Scope) Uniform(shape ...int64) *Tensor {
-	r := s.draw("Uniform")
-	u := make([]float32, elements(shape))
-	for i := range u {
-		u[i] = float32(r.next()>>40) / (1 << 24)
-	}
-	return s.F32(u, shape...)
+	return s.F32(s.draw("Uniform").uniforms(int(elements(shape))), shape...)
 }
 
 // Dropout zeroes elements with probability p and scales the rest by 1/(1-p). p is
@@ -88,20 +90,5 @@ func (s *Scope) dropoutMask(shape []int64, p float64) *Tensor {
 // Categorical draws one class per row of the logits [B, V], class c with
 // probability softmax(logits)[c]; the result is int64 [B].
 func (s *Scope) Categorical(logits *Tensor) *Tensor {
-	r := s.draw("Categorical")
-	rows := logits.Dim(0)
-	var cdf, index lib.Ctensor
-	p := s.Softmax(logits, 1)
-	lib.AtgCumsum(&cdf, p.c, 1, int32(Float64))
-	c := s.own("cumsum", cdf, p)
-	u := make([]float32, rows)
-	for i := range u {
-		u[i] = float32(r.next()>>40) / (1 << 24)
-	}
-	// The float32 probabilities do not sum to one: u is a share of what they sum to,
-	// so that it stays below the last entry, and the class found has p > 0.
-	total := s.Narrow(c, 1, c.Dim(1)-1, 1)
-	at := s.Mul(s.To(s.F32(u, rows, 1), Float64), total)
-	lib.AtgSearchsorted(&index, c.c, at.c, 0, 1, "right", nil)
-	return s.View(s.own("searchsorted", index, c, at), rows)
+	return s.Pick(s.Softmax(logits, 1), s.draw("Categorical").uniforms(int(logits.Dim(0))))
 }
