@@ -4,8 +4,8 @@
 // stop, and ends them in an order that loses nothing: first the listener, so that
 // nothing new comes in, then the roles, then the connections, then the broker.
 //
-// It wires packages together and knows no role by name: it must not import
-// consumers or models, so that seralm-serve can use it without linking libtorch.
+// It wires packages together, and those roles that speak HTTP (web.go). It must not
+// import consumers, or models that link libtorch: seralm-serve is made of it.
 package process
 
 import (
