@@ -118,6 +118,15 @@ func (m *SASRec) SetKnowledge(rows []int32, vectors [][]float32) error {
 	return m.thread.Do(func(s *tensor.Scope) { m.knowledge.set(s, rows, vectors) })
 }
 
+// Knowledge returns the knowledge vector that an item row has, which must not be
+// changed; nil if it has none.
+func (m *SASRec) Knowledge(row int32) []float32 {
+	if m.knowledge == nil || int(row) >= len(m.knowledge.vectors) {
+		return nil
+	}
+	return m.knowledge.vectors[row]
+}
+
 // statistics adds what normalises a vector to a state.
 func (k *knowledge) statistics(state map[string]snapshot.Tensor) {
 	state[tower.Mean] = snapshot.Tensor{Shape: []int64{int64(k.dim)}, Data: slices.Clone(k.stats.Mean)}

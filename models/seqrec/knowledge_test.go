@@ -3,6 +3,7 @@ package seqrec
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -216,6 +217,30 @@ func TestARowForAVectorAloneIsTheTowers(t *testing.T) {
 		require.NoError(t, err)
 		require.InDeltaSlice(t, state[itemTable].Data[r*d:(r+1)*d], row, 1e-6)
 	}
+}
+
+// An item is served by its text alone until it is admitted; then its row must not jump.
+func TestAnAdmittedItemBeginsWhereTheUnknownOneIs(t *testing.T) {
+	m := withKnowledge(t, Options{Seed: 5, IDDropout: 0.3, LearningRate: 0.05})
+	r := rand.New(rand.NewPCG(2, 2))
+	for step := range uint64(20) {
+		_, err := m.Learn(t.Context(), randomBatch(r, 5, 12), step)
+		require.NoError(t, err)
+	}
+	require.NoError(t, m.Resize(14))
+	state, err := m.FullState()
+	require.NoError(t, err)
+	d := tiny.Dim
+	moved := func(row int) []float32 {
+		now := slices.Clone(state[itemTable].Data[row*d : (row+1)*d])
+		for i, was := range normalRow(5, itemTable, row, d) {
+			now[i] -= was
+		}
+		return now
+	}
+	require.Greater(t, slices.Max(moved(vocab.Unknown)), float32(0.01))
+	require.InDeltaSlice(t, moved(vocab.Unknown), moved(12), 1e-6)
+	require.InDeltaSlice(t, moved(vocab.Unknown), moved(13), 1e-6)
 }
 
 func TestTwoItemsWithEqualVectorsHaveEqualColdScores(t *testing.T) {

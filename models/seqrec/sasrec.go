@@ -125,17 +125,27 @@ func (m *SASRec) Architecture() snapshot.Architecture {
 	return snapshot.Architecture{Name: m.Name(), Rows: m.rows, Dim: h.Dim, Layers: h.Layers, Heads: h.Heads, Inner: h.Inner, MaxLen: h.MaxLen}
 }
 
-// Resize implements Recommender. A new row is a function of seed and row.
+// Resize implements Recommender. A new row is a function of seed and row; in a model
+// with knowledge, as far from it as the unknown row has come from its beginning: an item
+// that was scored by its text alone is scored about the same when its id is admitted.
 func (m *SASRec) Resize(rows int) error {
 	if rows <= m.rows {
 		return nil
 	}
-	from := m.rows
-	fresh := make([]float32, 0, (rows-from)*m.hyper.Dim)
+	from, d := m.rows, m.hyper.Dim
+	fresh := make([]float32, 0, (rows-from)*d)
 	for r := from; r < rows; r++ {
-		fresh = append(fresh, normalRow(m.opts.Seed, itemTable, r, m.hyper.Dim)...)
+		fresh = append(fresh, normalRow(m.opts.Seed, itemTable, r, d)...)
 	}
 	err := m.thread.Do(func(s *tensor.Scope) {
+		if m.knowledge != nil {
+			unknown := s.Values(s.Narrow(m.params.Get(itemTable), 0, vocab.Unknown, 1))
+			for i, was := range normalRow(m.opts.Seed, itemTable, vocab.Unknown, d) {
+				for j := i; j < len(fresh); j += d {
+					fresh[j] += unknown[i] - was
+				}
+			}
+		}
 		m.params.Grow(s, itemTable, fresh)
 		if m.knowledge != nil {
 			m.knowledge.resize(s, rows)
