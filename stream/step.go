@@ -86,8 +86,18 @@ type Step struct {
 	// run length); see EncodeOrder.
 	Order  []int32   `json:"order"`
 	Events int       `json:"events"`
+	// Knowledge is what the step was told of items before it learnt the events. It
+	// stands here whole: the knowledge topic is compacted, so that what was known then
+	// cannot be read there again.
+	Knowledge []ItemVector `json:"knowledge,omitempty"`
 	Loss   float64   `json:"loss"`
 	Time   time.Time `json:"time"`
+}
+
+// ItemVector is an item with its knowledge vector.
+type ItemVector struct {
+	Item   string `json:"item"`
+	Vector Vector `json:"vector"`
 }
 
 // Validate reports the first rule that the step breaks, as *InvalidError.
@@ -100,6 +110,14 @@ func (s Step) Validate() error {
 	}
 	if math.IsNaN(s.Loss) || math.IsInf(s.Loss, 0) {
 		return &InvalidError{"loss", "it is not a finite number"}
+	}
+	for _, k := range s.Knowledge {
+		if err := checkName("knowledge.item", k.Item, true); err != nil {
+			return err
+		}
+		if err := checkVector(k.Vector); err != nil {
+			return err
+		}
 	}
 	seen := map[int32]bool{}
 	for _, r := range s.Ranges {

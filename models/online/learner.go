@@ -12,12 +12,26 @@ import (
 // Learner couples a Sequencer with the recommender that learns from it.
 type Learner struct {
 	*Sequencer
-	Model seqrec.Recommender
+	Model seqrec.Recommender // with knowledge, it is a Knowing too
 
 	step      uint64    // micro-batches learnt
 	events    int64     // events learnt, duplicates not counted
 	watermark time.Time // latest event time learnt
 	bad       int       // numerically failed steps in a row
+}
+
+// Knowing is a recommender that reads what is known of items.
+type Knowing interface {
+	// SetKnowledge gives item rows their knowledge vectors.
+	SetKnowledge(rows []int32, vectors [][]float32) error
+	// Knowledge returns the vector that a row has; nil if it has none.
+	Knowledge(row int32) []float32
+}
+
+// Known is an item with its knowledge vector.
+type Known struct {
+	Item   string
+	Vector []float32
 }
 
 // NewLearner returns a learner at step 0.
@@ -38,17 +52,18 @@ type Result struct {
 	BadSteps int
 }
 
-// Step learns one micro-batch, events in stream order. The returned error means
-// that the state is undefined and must be restored; a numeric failure is not an
-// error but part of the result, for it is a function of the log like any other.
-func (l *Learner) Step(ctx context.Context, events []Event) (Result, error) {
+// Step learns one micro-batch, events in stream order, after telling the model what
+// is known of some items, all of which must be in the vocabulary by then. The returned
+// error means that the state is undefined and must be restored; a numeric failure is
+// not an error but part of the result, for it is a function of the log like any other.
+func (l *Learner) Step(ctx context.Context, events []Event, known []Known) (Result, error) {
 	batch := l.Next(events, l.step+1)
-	return l.Learn(ctx, batch, events)
+	return l.Learn(ctx, batch, events, known)
 }
 
-// Learn is the second half of Step, for callers that look at the batch in
-// between (test, then train). The batch must come from Next(events, step+1).
-func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event) (Result, error) {
+// Learn is the second half of Step, for callers that look at the batch or the
+// vocabulary in between. The batch must come from Next(events, StepNumber()+1).
+func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known []Known) (Result, error) {
 	l.step++
 	r := Result{Step: l.step, Events: len(batch.Instances), Duplicates: batch.Duplicates}
 	for _, in := range batch.Instances {
@@ -59,6 +74,9 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event) (Resul
 	l.events += int64(r.Events)
 	if err := l.Model.Resize(l.vocab.Rows()); err != nil {
 		return r, fmt.Errorf("step %d: growing the item table to %d rows: %w", l.step, l.vocab.Rows(), err)
+	}
+	if err := l.tell(known); err != nil {
+		return r, fmt.Errorf("step %d: %w", l.step, err)
 	}
 	sequences := append(batch.New[:len(batch.New):len(batch.New)], batch.Replay...)
 	if len(sequences) == 0 {
@@ -77,6 +95,25 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event) (Resul
 		r.Loss = loss
 	}
 	return r, nil
+}
+
+func (l *Learner) tell(known []Known) error {
+	if len(known) == 0 {
+		return nil
+	}
+	model, ok := l.Model.(Knowing)
+	if !ok {
+		return fmt.Errorf("a %s cannot be told what is known of items", l.Model.Name())
+	}
+	rows, vectors := make([]int32, len(known)), make([][]float32, len(known))
+	for i, k := range known {
+		row, ok := l.vocab.Row(k.Item)
+		if !ok {
+			return fmt.Errorf("knowledge of item %q, which is not in the vocabulary", k.Item)
+		}
+		rows[i], vectors[i] = row, k.Vector
+	}
+	return model.SetKnowledge(rows, vectors)
 }
 
 // StepNumber is the number of micro-batches learnt.

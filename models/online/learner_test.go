@@ -55,7 +55,7 @@ func TestALearnerResumesToTheBit(t *testing.T) {
 				l = newLearner(t)
 				require.NoError(t, l.Restore(m, s))
 			}
-			_, err := l.Step(t.Context(), b)
+			_, err := l.Step(t.Context(), b, nil)
 			require.NoError(t, err)
 		}
 		m, s, err := l.Save()
@@ -73,7 +73,7 @@ func TestALearnerResumesToTheBit(t *testing.T) {
 func TestASnapshotProbeIsTheModelsOwnAnswer(t *testing.T) {
 	l := newLearner(t)
 	for _, b := range batches(10) {
-		_, err := l.Step(t.Context(), b)
+		_, err := l.Step(t.Context(), b, nil)
 		require.NoError(t, err)
 	}
 	s, err := l.Snapshot(t.Context(), 3)
@@ -96,7 +96,7 @@ func TestASnapshotProbeIsTheModelsOwnAnswer(t *testing.T) {
 func TestARestoredStateMustFitTheSettings(t *testing.T) {
 	l := newLearner(t)
 	for _, b := range batches(10) {
-		_, err := l.Step(t.Context(), b)
+		_, err := l.Step(t.Context(), b, nil)
 		require.NoError(t, err)
 	}
 	model, sequencer, err := l.Save()
@@ -120,7 +120,7 @@ func TestWeightsGoBackToACheckpointOfFewerItems(t *testing.T) {
 			model, _, err = l.Save()
 			require.NoError(t, err)
 		}
-		_, err := l.Step(t.Context(), b)
+		_, err := l.Step(t.Context(), b, nil)
 		require.NoError(t, err)
 	}
 	old, err := snapshot.DecodeTensors(model)
@@ -133,6 +133,6 @@ func TestWeightsGoBackToACheckpointOfFewerItems(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, l.Vocabulary().Rows(), now[table].Shape[0])
 	require.Equal(t, old[table].Data, now[table].Data[:len(old[table].Data)])
-	_, err = l.Step(t.Context(), batches(13)[12])
+	_, err = l.Step(t.Context(), batches(13)[12], nil)
 	require.NoError(t, err)
 }

@@ -94,7 +94,7 @@ func (t *Trainer) checkpoint() error {
 	return nil
 }
 
-// revert takes the weights and the optimiser back to the last checkpoint after
+// revert takes the weights, the optimiser and what was told of items back to the last checkpoint after
 // too many numerically failed steps in a row. Histories and offsets stay: the
 // events between are skipped, which is what "do not learn from them" means.
 func (t *Trainer) revert() error {
@@ -109,6 +109,7 @@ func (t *Trainer) revert() error {
 	if err != nil {
 		return fmt.Errorf("going back to the last checkpoint: %w", err)
 	}
+	t.known.again() // what the items are told went back with the weights
 	t.log.Error("weights taken back to the last checkpoint", "checkpoint_step", step, "step", t.learner.StepNumber())
 	return nil
 }

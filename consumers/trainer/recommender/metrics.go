@@ -8,6 +8,7 @@ type metrics struct {
 	badSteps, snapshots  prometheus.Counter
 	stepTime, checkpoint prometheus.Histogram
 	snapshotBytes        prometheus.Gauge
+	known                *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,7 +23,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_snapshot_bytes", Help: "Size of the last published snapshot."}),
 		stepTime:      prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seralm_trainer_step_seconds", Help: "Time of one step, its transaction included.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}),
 		checkpoint:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seralm_trainer_checkpoint_seconds", Help: "Time to write a checkpoint durably.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}),
+		known: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "seralm_trainer_knowledge_total",
+			Help: "Knowledge vectors by what became of them: told (the model reads them), or refused (of another length than recommender.knowledge_dim, or no record of knowledge).",
+		}, []string{"result"}),
 	}
-	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.stepTime, m.checkpoint)
+	m.known.WithLabelValues(told)
+	m.known.WithLabelValues(refused)
+	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.known, m.stepTime, m.checkpoint)
 	return m
 }

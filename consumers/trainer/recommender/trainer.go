@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type Trainer struct {
 	next        map[int32]int64 // interactions: offset after the last learnt record
 	journalNext int64
 
+	known   *known // nil for a Base
 	txn     *stream.Txn
 	slots   *stream.Slots
 	merge   *stream.Merge
@@ -71,7 +73,8 @@ type Trainer struct {
 	learnt    atomic.Pointer[map[int32]int64] // next, for the lag watcher
 }
 
-// New returns a trainer that has done nothing yet.
+// New returns a trainer that has done nothing yet. With recommender.knowledge_dim the
+// model must be an online.Knowing.
 func New(cfg config.Config, o Options) *Trainer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -138,13 +141,10 @@ func (t *Trainer) Run(ctx context.Context) error {
 	defer side.Close()
 	t.letters = stream.NewDeadLetters(side, t.names, "trainer", t.opts.Registry)
 
-	lagCtx, stopLag := context.WithCancel(ctx)
-	lagDone := make(chan struct{})
-	go func() {
-		defer close(lagDone)
-		t.watchLag(lagCtx, kadm.NewClient(side))
-	}()
-	defer func() { stopLag(); <-lagDone }()
+	aside, stopAside := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { t.watchLag(aside, kadm.NewClient(side)) })
+	defer func() { stopAside(); beside.Wait() }()
 
 	t.log.Info("trainer started", "epoch", t.epoch, "step", t.learner.StepNumber(), "steps_to_replay", len(j.steps))
 	stop := false
@@ -152,6 +152,11 @@ func (t *Trainer) Run(ctx context.Context) error {
 		if stop, err = t.replay(ctx, s); err != nil || stop {
 			break
 		}
+	}
+	if err == nil && !stop && t.cfg.Recommender.KnowledgeDim > 0 {
+		t.known = newKnown(t.cfg, t.opts.Model, t.metrics.known, t.log)
+		beside.Go(func() { t.known.follow(aside) })
+		err = t.known.wait(ctx)
 	}
 	for err == nil && !stop && ctx.Err() == nil {
 		stop, err = t.step(ctx)
@@ -170,7 +175,12 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	}
 	// What was poison then is poison now: it went to the dead letters already.
 	events, _ := decode(records)
-	r, err := t.learn(ctx, events)
+	batch := t.learner.Next(events, t.learner.StepNumber()+1)
+	told := make([]online.Known, len(s.Knowledge))
+	for i, k := range s.Knowledge {
+		told[i] = online.Known{Item: k.Item, Vector: k.Vector}
+	}
+	r, err := t.learn(ctx, batch, events, told)
 	if err != nil {
 		return false, err
 	}
@@ -178,15 +188,12 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	return t.after(r, true)
 }
 
-// step forms, learns and commits one micro-batch, or publishes what waits when
-// no events come.
+// step forms, learns and commits one micro-batch, with what became known of items
+// since the last one, or publishes what waits when neither comes.
 func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	records, err := t.batch(ctx)
 	if err != nil || ctx.Err() != nil {
 		return false, err
-	}
-	if len(records) == 0 { // idle, and a snapshot is due
-		return false, t.commit(ctx, nil)
 	}
 	began := time.Now()
 	events, poison := decode(records)
@@ -195,16 +202,30 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 			return false, err
 		}
 	}
-	r, err := t.learn(ctx, events)
+	batch := t.learner.Next(events, t.learner.StepNumber()+1)
+	told, err := t.known.due(t.learner.Vocabulary())
 	if err != nil {
 		return false, err
 	}
-	ranges, order := t.merge.Taken()
+	if len(records) == 0 && len(told) == 0 {
+		if t.dirty > 0 && time.Since(t.published) >= t.cfg.Trainer.SnapshotEach {
+			return false, t.commit(ctx, nil)
+		}
+		return false, nil
+	}
+	r, err := t.learn(ctx, batch, events, told)
+	if err != nil {
+		return false, err
+	}
+	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), Loss: r.Loss.NLL}
+	if len(records) > 0 {
+		s.Ranges, s.Order = t.merge.Taken()
+	}
+	for _, k := range told {
+		s.Knowledge = append(s.Knowledge, stream.ItemVector{Item: k.Item, Vector: k.Vector})
+	}
 	t.advance()
-	err = t.commit(ctx, &stream.Step{
-		Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step),
-		Ranges: ranges, Order: order, Events: len(records), Loss: r.Loss.NLL,
-	})
+	err = t.commit(ctx, s)
 	if err != nil {
 		return false, err
 	}
@@ -213,14 +234,15 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 }
 
 // batch waits for the next micro-batch, but not longer than the next snapshot may
-// wait: an empty batch means that one is due.
+// wait, nor than it takes until there is knowledge to tell: then it is empty.
 func (t *Trainer) batch(ctx context.Context) ([]*kgo.Record, error) {
-	wait := ctx
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if t.dirty > 0 {
-		var cancel context.CancelFunc
-		wait, cancel = context.WithDeadline(ctx, t.published.Add(t.cfg.Trainer.SnapshotEach))
+		wait, cancel = context.WithDeadline(wait, t.published.Add(t.cfg.Trainer.SnapshotEach))
 		defer cancel()
 	}
+	defer t.known.onArrival(cancel)()
 	records, err := t.merge.Batch(wait, t.cfg.Trainer.BatchEvents, t.cfg.Trainer.Linger)
 	if err != nil && wait.Err() != nil {
 		return nil, nil
@@ -228,9 +250,9 @@ func (t *Trainer) batch(ctx context.Context) ([]*kgo.Record, error) {
 	return records, err
 }
 
-func (t *Trainer) learn(ctx context.Context, events []online.Event) (online.Result, error) {
+func (t *Trainer) learn(ctx context.Context, batch online.Batch, events []online.Event, told []online.Known) (online.Result, error) {
 	// A step that has begun is finished: half of one is no state to save.
-	r, err := t.learner.Step(context.WithoutCancel(ctx), events)
+	r, err := t.learner.Learn(context.WithoutCancel(ctx), batch, events, told)
 	if err != nil {
 		t.torn = true
 		return r, err

@@ -28,7 +28,7 @@ import (
 
 // The test binary is also the trainer process that the tests kill.
 const (
-	childConfig = "SERALM_TEST_TRAINER_CHILD" // "brokers|prefix|model|data_dir|events"
+	childConfig = "SERALM_TEST_TRAINER_CHILD" // "brokers|prefix|model|data_dir|events|knowledge_dim"
 	events      = 600
 )
 
@@ -51,6 +51,9 @@ func child(spec string) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Recommender.KnowledgeDim, err = strconv.Atoi(f[5]); err != nil {
+		return err
+	}
 	return run(context.Background(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
 		fmt.Println(p.Step)
 		return p.Events >= until
@@ -60,7 +63,7 @@ func child(spec string) error {
 func run(ctx context.Context, cfg config.Config, reg prometheus.Registerer, after func(Progress) bool) error {
 	r := cfg.Recommender
 	model, err := seqrec.NewSASRec(seqrec.Hyper{Dim: r.Dim, Layers: r.Layers, Heads: r.Heads, Inner: r.Inner, MaxLen: r.MaxLen}, 2,
-		seqrec.Options{Seed: r.Seed, LearningRate: r.LearningRate, Dropout: r.Dropout, ClipNorm: r.ClipNorm, Threads: r.Threads})
+		seqrec.Options{Seed: r.Seed, LearningRate: r.LearningRate, Dropout: r.Dropout, ClipNorm: r.ClipNorm, Threads: r.Threads, Knowledge: r.KnowledgeDim, IDDropout: r.IDDropout})
 	if err != nil {
 		return err
 	}
@@ -144,7 +147,7 @@ func learnUntilKilled(t *testing.T, cfg config.Config, steps int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+strings.Join([]string{
-		cfg.Kafka.Brokers[0], cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)),
+		cfg.Kafka.Brokers[0], cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)), fmt.Sprint(cfg.Recommender.KnowledgeDim),
 	}, "|"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -171,6 +174,12 @@ func learnUntilKilled(t *testing.T, cfg config.Config, steps int) {
 func TestKillingTheTrainerChangesNothing(t *testing.T) {
 	cfg := cluster(t)
 	produce(t, cfg, 0, events)
+	killing(t, cfg, 20)
+}
+
+// killing learns what is in the log without and with kills.
+func killing(t *testing.T, cfg config.Config, trials int) {
+	t.Helper()
 	straight := cfg
 	straight.Recommender.Name = "straight"
 	learnUntilKilled(t, straight, 0)
@@ -178,7 +187,7 @@ func TestKillingTheTrainerChangesNothing(t *testing.T) {
 
 	r := rand.New(rand.NewPCG(20, 26))
 	const steps = 37 // of 600 events in batches of 16; the 38th may already be the end
-	for trial := range 20 {
+	for trial := range trials {
 		killed := cfg
 		killed.Recommender.Name, killed.DataDir = fmt.Sprint("killed", trial), t.TempDir()
 		k := 1 + r.IntN(steps)
