@@ -126,7 +126,8 @@ type Recommender struct {
 	// spinning, which is fast on an idle machine and slow on one that is not
 	// (OMP_WAIT_POLICY=passive makes them sleep).
 	Threads int `yaml:"threads" env:"THREADS"`
-	// KnowledgeDim is the length of the vectors that describe items; 0 = none, a Base.
+	// KnowledgeDim is the length of the vectors that describe items; 0 = none, a Base,
+	// unless knowledge.enabled says otherwise.
 	// IDDropout is the share of items that a step of a model with knowledge learns
 	// from their vectors alone.
 	KnowledgeDim int     `yaml:"knowledge_dim" env:"KNOWLEDGE_DIM"`
@@ -177,7 +178,9 @@ type Serving struct {
 
 // Knowledge configures what a language model writes about items, and what encodes it.
 type Knowledge struct {
-	// Enabled adds the roles pregenerator and knowledge to those of `seralm up`.
+	// Enabled adds the roles pregenerator and knowledge to those of `seralm up`, and the
+	// vectors of the encoder that set-up fetched to the recommender. For another
+	// encoder, say how long its vectors are (recommender.knowledge_dim).
 	Enabled bool   `yaml:"enabled" env:"ENABLED"`
 	Domain  string `yaml:"domain" env:"DOMAIN"` // of the prompts
 	// Model is a GGUF file, or a folder as Hugging Face writes it; Encoder such a
@@ -195,6 +198,9 @@ type Knowledge struct {
 	Device      string  `yaml:"device" env:"DEVICE"`         // cpu | cuda:0
 	MaxItems    int     `yaml:"max_items" env:"MAX_ITEMS"`   // items known by id in memory, at most; about 250 bytes each
 }
+
+// miniLMDim is the length of the vectors of the encoder that set-up fetches.
+const miniLMDim = 384
 
 // Native says where the native libraries and the default weights are.
 type Native struct {

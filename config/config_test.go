@@ -28,6 +28,7 @@ func TestBadFiles(t *testing.T) {
 		"heads":            {"recommender.heads is 3", "divisor of recommender.dim (64)"},
 		"dropout":          {"recommender.dropout is 1.5", "below 1"},
 		"knowledge_dim":    {"recommender.knowledge_dim is -384", "between 0 and"},
+		"other_encoder":    {"recommender.knowledge_dim is 0", "length of knowledge.encoder's vectors"},
 		"id_dropout":       {"recommender.id_dropout is 1", "below 1"},
 		"no_port":          {`kafka.brokers is "kafka-1"`, "host:port"},
 		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
@@ -48,6 +49,15 @@ func TestBadFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestKnowledgeIsReadByTheRecommenderWhereItIsWritten(t *testing.T) {
+	c, err := Load("", []string{"SERALM_KNOWLEDGE_ENABLED=true"})
+	require.NoError(t, err)
+	require.Equal(t, 384, c.Recommender.KnowledgeDim)
+	c, err = Load("", []string{"SERALM_KNOWLEDGE_ENABLED=true", "SERALM_KNOWLEDGE_ENCODER=/models/bge", "SERALM_RECOMMENDER_KNOWLEDGE_DIM=768"})
+	require.NoError(t, err)
+	require.Equal(t, 768, c.Recommender.KnowledgeDim)
 }
 
 func TestEnvironmentOverridesFileOverridesDefault(t *testing.T) {

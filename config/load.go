@@ -54,6 +54,9 @@ func Load(path string, environ []string) (Config, error) {
 	if err := overlay(&c, environ); err != nil {
 		return c, err
 	}
+	if c.Knowledge.Enabled && c.Knowledge.Encoder == "" && c.Recommender.KnowledgeDim == 0 {
+		c.Recommender.KnowledgeDim = miniLMDim
+	}
 	return c, c.Validate()
 }
 

@@ -105,6 +105,9 @@ func (c Config) Validate() error {
 	v.check(s.ProbeTolerance > 0, "serving.probe_tolerance", s.ProbeTolerance, "above 0")
 
 	n := c.Knowledge
+	if n.Enabled {
+		v.check(c.Recommender.KnowledgeDim > 0, "recommender.knowledge_dim", c.Recommender.KnowledgeDim, "the length of knowledge.encoder's vectors, as knowledge.enabled is set")
+	}
 	v.oneOf("knowledge.domain", n.Domain, Domains...)
 	v.check(n.Temperature >= 0 && n.Temperature <= 10, "knowledge.temperature", n.Temperature, "0 to 10")
 	v.check(n.TopP > 0 && n.TopP <= 1, "knowledge.top_p", n.TopP, "above 0 and at most 1")

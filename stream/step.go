@@ -84,14 +84,14 @@ type Step struct {
 	Ranges []Range `json:"ranges"`
 	// Order is the partition of each event in learnt order, as pairs (partition,
 	// run length); see EncodeOrder.
-	Order  []int32   `json:"order"`
-	Events int       `json:"events"`
+	Order  []int32 `json:"order"`
+	Events int     `json:"events"`
 	// Knowledge is what the step was told of items before it learnt the events. It
 	// stands here whole: the knowledge topic is compacted, so that what was known then
 	// cannot be read there again.
 	Knowledge []ItemVector `json:"knowledge,omitempty"`
-	Loss   float64   `json:"loss"`
-	Time   time.Time `json:"time"`
+	Loss      float64      `json:"loss"`
+	Time      time.Time    `json:"time"`
 }
 
 // ItemVector is an item with its knowledge vector.
