@@ -23,6 +23,7 @@ type itemAnswer struct {
 	Hidden     bool      `json:"hidden"`
 	Time       time.Time `json:"time"`
 	Modelled   bool      `json:"modelled"` // the model has a row for it
+	KnownBy    string    `json:"known_by,omitempty"`
 }
 
 func (s *Server) describe(item *catalogue.Item) itemAnswer {
@@ -32,7 +33,9 @@ func (s *Server) describe(item *catalogue.Item) itemAnswer {
 		a.Categories = append(a.Categories, e.Categories...)
 	}
 	if m := s.scorer.Acquire(); m != nil {
-		_, a.Modelled = m.Row(item.ID)
+		var row int32
+		row, a.Modelled = m.Row(item.ID)
+		a.KnownBy = knownBy(m, row)
 		m.Release()
 	}
 	return a

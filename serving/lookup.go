@@ -63,7 +63,19 @@ type answerItem struct {
 	Title   string   `json:"title"`
 	Score   float32  `json:"score"`
 	Source  string   `json:"source"`
+	KnownBy string   `json:"known_by,omitempty"`
 	Because *because `json:"because,omitempty"`
+}
+
+// byText is what an item is known by that the model has not learnt.
+const byText = "text"
+
+// knownBy says what the item at a row is known by, if not by what the model has learnt.
+func knownBy(m *scorer.Model, row int32) string {
+	if m.KnownByText(row) {
+		return byText
+	}
+	return ""
 }
 
 type because struct {
@@ -290,7 +302,7 @@ func (l *lookups) turn(ctx context.Context) bool {
 func (l *lookups) append(m *scorer.Model, w *work, a *answer, source string) {
 	for _, s := range w.top.Sorted() {
 		item := m.Item(s.Row)
-		add := answerItem{Item: item.ID, Title: item.Title(), Score: s.Score, Source: source}
+		add := answerItem{Item: item.ID, Title: item.Title(), Score: s.Score, Source: source, KnownBy: knownBy(m, s.Row)}
 		if w.query.Explain {
 			if near := m.Nearest(s.Row, w.rows); near >= vocab.FirstItem {
 				add.Because = &because{m.Item(near).ID, m.Item(near).Title()}
@@ -320,7 +332,7 @@ func (l *lookups) fill(m *scorer.Model, w *work, a *answer) {
 		}
 		item, _ := l.items.Get(p.Item)
 		if w.rules.admits(p.Item, item) {
-			a.Items = append(a.Items, answerItem{p.Item, title(item), float32(p.Score), sourcePopular, nil})
+			a.Items = append(a.Items, answerItem{Item: p.Item, Title: title(item), Score: float32(p.Score), Source: sourcePopular})
 			w.rules.blocked[p.Item] = struct{}{}
 		}
 	}
@@ -334,7 +346,7 @@ func (l *lookups) fill(m *scorer.Model, w *work, a *answer) {
 			return
 		}
 		if item := m.Item(p.Row); w.rules.admits(item.ID, item) {
-			a.Items = append(a.Items, answerItem{item.ID, item.Title(), p.Score, sourcePopular, nil})
+			a.Items = append(a.Items, answerItem{Item: item.ID, Title: item.Title(), Score: p.Score, Source: sourcePopular, KnownBy: knownBy(m, p.Row)})
 		}
 	}
 }

@@ -69,6 +69,13 @@ func (v *views) Popular(ctx context.Context, n int) ([]feature.Scored, error) {
 	return v.popular[:min(n, len(v.popular))], nil
 }
 
+// engine is a specimen as a scorer.Engine.
+type engine struct{ *specimen.Engine }
+
+func (e engine) WithRows(extra [][]float32) (scorer.Engine, error) {
+	return engine{e.Engine.WithRows(extra)}, nil
+}
+
 // rig is a server whose model, views and catalogue the test decides; nothing runs
 // beside it.
 type rig struct {
@@ -87,7 +94,7 @@ func newRig(t testing.TB, change ...func(*Deps)) *rig {
 	r := &rig{t: t, views: &views{histories: map[string][]string{}}, metrics: prometheus.NewRegistry()}
 	d := Deps{
 		Config: config.Default(), Log: slog.New(slog.DiscardHandler), Metrics: r.metrics, Kafka: client, Views: r.views,
-		Build: func(*snapshot.Snapshot) (scorer.Engine, error) { return r.engine, nil },
+		Build: func(*snapshot.Snapshot) (scorer.Engine, error) { return engine{r.engine}, nil },
 	}
 	for _, c := range change {
 		c(&d)

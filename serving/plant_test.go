@@ -74,7 +74,9 @@ func newPlant(t *testing.T, change ...func(*Deps)) *plant {
 	registry := prometheus.NewRegistry()
 	d := Deps{
 		Config: cfg, Log: slog.New(slog.DiscardHandler), Metrics: registry, Kafka: p.client, Views: p.store,
-		Build: func(s *snapshot.Snapshot) (scorer.Engine, error) { return specimen.NewEngine(s.Architecture.Rows), nil },
+		Build: func(s *snapshot.Snapshot) (scorer.Engine, error) {
+			return engine{specimen.NewEngine(s.Architecture.Rows)}, nil
+		},
 	}
 	for _, c := range change {
 		c(&d)

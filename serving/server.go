@@ -104,6 +104,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.again(ctx, "items", s.followItems) })
 	group.Go(func() error { return s.again(ctx, "snapshots", s.scorer.Run) })
+	group.Go(func() error { return s.again(ctx, "knowledge", s.scorer.FollowKnowledge) })
 	group.Go(func() error { return s.popular.run(ctx) })
 	group.Go(func() error { return s.lag.run(ctx) })
 	group.Go(func() error { return s.impressions.run(ctx) })
@@ -145,9 +146,12 @@ func (s *Server) followItems(ctx context.Context) error {
 		}
 		if !s.items.Apply(ev) {
 			s.itemsBad.Inc()
+		} else if !ev.Deleted {
+			s.scorer.Described(ev.Body.Item)
 		}
 		return nil
 	}, func() {
+		s.scorer.Refresh()
 		s.itemsRead.Store(true)
 		s.itemsWhole.Store(true)
 	})

@@ -40,6 +40,9 @@ func (s *Server) readiness(now time.Time) readiness {
 		lack("snapshot", "no snapshot of model %q has been published yet; is a trainer running?", s.cfg.Recommender.Name)
 	default:
 		defer m.Release()
+		if !state.Knowing {
+			lack("knowledge", "the knowledge topic has not been read to its end yet; items that only a text is known of are not recommended before (may this user read the topic?)")
+		}
 		events, _ := s.lag.unlearned(m.Manifest)
 		age := now.Sub(m.Manifest.Created)
 		if limit := s.cfg.Serving.MaxLag; limit > 0 && events > 0 && age > limit {
@@ -65,21 +68,22 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 
 // status is what people and dashboards ask for.
 type status struct {
-	Version   string          `json:"version,omitempty"`
-	Ready     bool            `json:"ready"`
-	Missing   []missing       `json:"missing"`
-	Model     *modelStatus    `json:"model"` // nil before the first snapshot
-	Lag       *lagStatus      `json:"lag"`   // nil while it is not known
-	Catalogue catalogueStatus `json:"catalogue"`
-	Progress  []progress      `json:"progress"` // versions in use since the start, oldest first
-	Users     []string        `json:"users"`    // users the page suggests
+	Version   string           `json:"version,omitempty"`
+	Ready     bool             `json:"ready"`
+	Missing   []missing        `json:"missing"`
+	Model     *modelStatus     `json:"model"` // nil before the first snapshot
+	Lag       *lagStatus       `json:"lag"`   // nil while it is not known
+	Catalogue catalogueStatus  `json:"catalogue"`
+	Knowledge *knowledgeStatus `json:"knowledge"` // nil when the model has no use for it
+	Progress  []progress       `json:"progress"`  // versions in use since the start, oldest first
+	Users     []string         `json:"users"`     // users the page suggests
 }
 
 type modelStatus struct {
 	modelName
 	Created      time.Time          `json:"created"`
 	AgeSeconds   float64            `json:"age_seconds"`
-	Items        int                `json:"items"` // items with a row of their own
+	Items        int                `json:"items"` // items that it has learnt
 	Architecture architecture       `json:"architecture"`
 	Metrics      map[string]float64 `json:"metrics"` // as published with the snapshot
 	Trouble      string             `json:"trouble,omitempty"`
@@ -101,6 +105,14 @@ type catalogueStatus struct {
 	Items   int `json:"items"`
 	Limit   int `json:"limit"`
 	Refused int `json:"refused"`
+}
+
+type knowledgeStatus struct {
+	ByText  int        `json:"by_text"` // items that look-ups know by their text alone
+	Vectors int        `json:"vectors"`
+	Limit   int        `json:"limit"`
+	Refused int        `json:"refused"`
+	Newest  *time.Time `json:"newest"` // nil before the first
 }
 
 type progress struct {
@@ -130,6 +142,12 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		}
 		if events, known := s.lag.unlearned(m.Manifest); known {
 			out.Lag = &lagStatus{events}
+		}
+	}
+	if k, ok := s.scorer.Knowledge(); ok {
+		out.Knowledge = &knowledgeStatus{k.ByText, k.Vectors, k.Limit, k.Refused, nil}
+		if !k.Newest.IsZero() {
+			out.Knowledge.Newest = &k.Newest
 		}
 	}
 	for _, p := range s.scorer.Progress() {

@@ -2,7 +2,8 @@
 // Runtime, without libtorch.
 //
 // A graph takes a history and the item table and gives the scores of all items.
-// The table is an input, not a constant: rows can change while the session stays.
+// The table is an input, not a constant: rows can change while the session stays, and
+// several tables share one session (Scorer.WithRows).
 // Only the hidden state of the last position is needed, so the last layer computes
 // nothing else.
 //

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -42,19 +43,34 @@ func Init(libPath string) error {
 // ErrClosed says that the scorer was closed.
 var ErrClosed = errors.New("scorer is closed")
 
-// Scorer computes the scores of one snapshot. It may be used by many goroutines.
+// Scorer computes the scores of one snapshot over one item table. It may be used by
+// many goroutines.
 type Scorer struct {
-	arch    snapshot.Architecture
-	probe   snapshot.Probe
-	items   []float32 // [R, d]
-	session *ort.DynamicAdvancedSession
-	table   *ort.Tensor[float32]
+	*session
+	items []float32 // [R, d]
+	rows  int
+	table *ort.Tensor[float32]
 
 	mu     sync.RWMutex // held for reading during a call
 	closed bool
 
 	freeMu sync.Mutex
 	free   []*buffers // as many as calls were ever under way at once
+}
+
+// session is what the scorers of one snapshot share: all but the item table.
+type session struct {
+	arch  snapshot.Architecture
+	probe snapshot.Probe
+	run   *ort.DynamicAdvancedSession
+	uses  atomic.Int64 // scorers that are not closed
+}
+
+// release frees the session when its last scorer is closed.
+func (s *session) release() {
+	if s.uses.Add(-1) == 0 {
+		_ = s.run.Destroy()
+	}
 }
 
 // buffers are one call's tensors. History tensors are kept per length: making one
@@ -65,7 +81,8 @@ type buffers struct {
 	in, out   []ort.Value
 }
 
-// NewScorer builds the graph of a snapshot and a session for it.
+// NewScorer builds the graph of a snapshot and a session for it. Its table is the
+// snapshot's own.
 func NewScorer(snap *snapshot.Snapshot) (*Scorer, error) {
 	model, err := Export(snap.Architecture, snap.Tensors)
 	if err != nil {
@@ -95,18 +112,46 @@ func NewScorer(snap *snapshot.Snapshot) (*Scorer, error) {
 	if len(in) != 2 || in[0].Name != inputHistory || in[1].Name != inputItems || len(out) != 1 || out[0].Name != outputScores {
 		return nil, fmt.Errorf("BUG: the graph has inputs %v and outputs %v", in, out)
 	}
-	s := &Scorer{arch: a, probe: snap.Probe, items: items.Data}
-	if s.session, err = ort.NewDynamicAdvancedSessionWithONNXData(model, []string{inputHistory, inputItems}, []string{outputScores}, o); err != nil {
+	shared := &session{arch: a, probe: snap.Probe}
+	if shared.run, err = ort.NewDynamicAdvancedSessionWithONNXData(model, []string{inputHistory, inputItems}, []string{outputScores}, o); err != nil {
 		return nil, fmt.Errorf("making a session: %w", err)
 	}
-	if s.table, err = ort.NewTensor(ort.NewShape(items.Shape...), s.items); err != nil {
-		return nil, errors.Join(fmt.Errorf("item table: %w", err), s.session.Destroy())
+	s, err := shared.over(items.Data)
+	if err != nil {
+		return nil, errors.Join(err, shared.run.Destroy())
 	}
 	return s, nil
 }
 
+// over makes a scorer of the session whose table is items [R, d].
+func (s *session) over(items []float32) (*Scorer, error) {
+	rows := len(items) / s.arch.Dim
+	table, err := ort.NewTensor(ort.NewShape(int64(rows), int64(s.arch.Dim)), items)
+	if err != nil {
+		return nil, fmt.Errorf("item table: %w", err)
+	}
+	s.uses.Add(1)
+	return &Scorer{session: s, items: items, rows: rows, table: table}, nil
+}
+
+// WithRows returns a scorer of the same session over another table: the snapshot's
+// rows, then extra, in order. s must not be closed before it returns; each of the two
+// is closed on its own.
+func (s *Scorer) WithRows(extra [][]float32) (*Scorer, error) {
+	learnt, d := s.arch.Rows*s.arch.Dim, s.arch.Dim
+	items := make([]float32, learnt, learnt+len(extra)*d)
+	copy(items, s.items)
+	for i, row := range extra {
+		if len(row) != d {
+			return nil, fmt.Errorf("item table: further row %d has %d numbers, the architecture says %d", i, len(row), d)
+		}
+		items = append(items, row...)
+	}
+	return s.over(items)
+}
+
 // Rows is the length of a score vector.
-func (s *Scorer) Rows() int { return s.arch.Rows }
+func (s *Scorer) Rows() int { return s.rows }
 
 // ItemVector is the item's row of the table; it must not be changed.
 func (s *Scorer) ItemVector(row int32) []float32 {
@@ -120,13 +165,13 @@ func (s *Scorer) Score(history []int32, out []float32) error {
 	if len(history) == 0 {
 		return errors.New("scoring: the history is empty")
 	}
-	if len(out) != s.arch.Rows {
-		return fmt.Errorf("scoring: room for %d scores, %d are wanted", len(out), s.arch.Rows)
+	if len(out) != s.rows {
+		return fmt.Errorf("scoring: room for %d scores, %d are wanted", len(out), s.rows)
 	}
 	history = history[max(0, len(history)-s.arch.MaxLen):]
 	for _, r := range history {
-		if r < vocab.Unknown || int(r) >= s.arch.Rows {
-			return fmt.Errorf("scoring: item row %d is not among the %d rows", r, s.arch.Rows)
+		if r < vocab.Unknown || int(r) >= s.rows {
+			return fmt.Errorf("scoring: item row %d is not among the %d rows", r, s.rows)
 		}
 	}
 	s.mu.RLock()
@@ -151,7 +196,7 @@ func (s *Scorer) Score(history []int32, out []float32) error {
 		data[i] = int64(r)
 	}
 	b.in[0], b.in[1], b.out[0] = h, s.table, b.scores
-	if err := s.session.Run(b.in, b.out); err != nil {
+	if err := s.run.Run(b.in, b.out); err != nil {
 		return fmt.Errorf("scoring: %w", err)
 	}
 	copy(out, b.scores.GetData())
@@ -170,7 +215,7 @@ func (s *Scorer) take() (*buffers, error) {
 		return b, nil
 	}
 	s.freeMu.Unlock()
-	scores, err := ort.NewEmptyTensor[float32](ort.NewShape(1, int64(s.arch.Rows)))
+	scores, err := ort.NewEmptyTensor[float32](ort.NewShape(1, int64(s.rows)))
 	if err != nil {
 		return nil, fmt.Errorf("scoring: %w", err)
 	}
@@ -187,7 +232,7 @@ func (s *Scorer) give(b *buffers) {
 // trainer's own logits; more than the tolerance is an error.
 func (s *Scorer) Verify(tolerance float64) (float64, error) {
 	worst := 0.0
-	out := make([]float32, s.arch.Rows)
+	out := make([]float32, s.rows)
 	for i, h := range s.probe.Histories {
 		if err := s.Score(h, out); err != nil {
 			return 0, fmt.Errorf("probe %d: %w", i, err)
@@ -206,8 +251,8 @@ func (s *Scorer) Verify(tolerance float64) (float64, error) {
 	return worst, nil
 }
 
-// Close waits for the calls under way and frees everything. Later calls get
-// ErrClosed.
+// Close waits for the calls under way and frees everything that no other scorer of the
+// session uses. Later calls get ErrClosed.
 func (s *Scorer) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,5 +270,5 @@ func (s *Scorer) Close() {
 	}
 	s.free = nil
 	_ = s.table.Destroy()
-	_ = s.session.Destroy()
+	s.release()
 }

@@ -112,7 +112,7 @@ func New(tensors map[string]snapshot.Tensor) (*Tower, error) {
 	return &Tower{
 		stats:   Statistics{tensors[Mean].Data, tensors[Scale].Data[0]},
 		weight:  w.Data,
-		unknown: table.Data[vocab.Unknown*d : (vocab.Unknown+1)*d],
+		unknown: slices.Clone(table.Data[vocab.Unknown*d : (vocab.Unknown+1)*d]), // not to hold on to the table
 	}, nil
 }
 

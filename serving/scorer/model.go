@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"seralm/models/snapshot"
+	"seralm/models/tower"
 	"seralm/models/vocab"
 	"seralm/serving/catalogue"
 	"seralm/serving/ranking"
@@ -19,6 +20,9 @@ type Engine interface {
 	Score(history []int32, out []float32) error
 	// ItemVector returns the vector of a row, which must not be changed.
 	ItemVector(row int32) []float32
+	// WithRows returns an engine that has these rows behind those of the snapshot, and
+	// none else. It is closed on its own.
+	WithRows(extra [][]float32) (Engine, error)
 	// Verify compares the engine's scores with the trainer's own for the probe
 	// histories in the snapshot, and returns the largest difference; one above
 	// tolerance is an error.
@@ -32,11 +36,19 @@ type Build func(*snapshot.Snapshot) (Engine, error)
 
 // Model is one loaded snapshot. Who got it from Scorer.Acquire may use it until
 // Release; all methods are safe for concurrent use.
+//
+// Its rows are those of the snapshot, which the recommender has learnt, and behind them
+// one for each item that only a text is known of. They never change: another text makes
+// another Model of the same snapshot.
 type Model struct {
 	Manifest snapshot.Manifest
 
 	engine     Engine
 	vocabulary *vocab.Vocabulary
+	tower      *tower.Tower      // makes a row of a text; nil for a Base
+	from       basis             // of the rows by text; read and set with Scorer.building held
+	learnt     int               // rows of the snapshot, padding and unknown included
+	byText     map[string]int32  // the rows behind them
 	items      []*catalogue.Item // by row; nil for padding and unknown
 	inverse    []float32         // 1 / the length of the row's vector
 	popular    []ranking.Scored
@@ -66,19 +78,27 @@ func (m *Model) acquire() bool {
 // Rows is the height of the item table, padding and unknown included.
 func (m *Model) Rows() int { return len(m.items) }
 
-// Items is how many items have a row.
-func (m *Model) Items() int { return len(m.items) - vocab.FirstItem }
+// Items is how many items the model has learnt.
+func (m *Model) Items() int { return m.learnt - vocab.FirstItem }
+
+// ByText is how many items have a row of their text alone.
+func (m *Model) ByText() int { return len(m.items) - m.learnt }
+
+// KnownByText reports whether a row is made of the item's text alone.
+func (m *Model) KnownByText(row int32) bool { return int(row) >= m.learnt }
 
 // MaxLen is how many of a user's newest items the model looks at.
 func (m *Model) MaxLen() int { return m.Manifest.Architecture.MaxLen }
 
 // Row returns the row of an item, or vocab.Unknown and false.
 func (m *Model) Row(id string) (int32, bool) {
-	row, ok := m.vocabulary.Row(id)
-	if !ok {
-		return vocab.Unknown, false
+	if row, ok := m.vocabulary.Row(id); ok {
+		return row, true
 	}
-	return row, true
+	if row, ok := m.byText[id]; ok {
+		return row, true
+	}
+	return vocab.Unknown, false
 }
 
 // Item returns the item at a row, which must be a real item's.

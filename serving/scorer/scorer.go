@@ -61,17 +61,27 @@ type Scorer struct {
 	build     Build
 	items     *catalogue.Catalogue
 	log       *slog.Logger
+	limit     int // of items with a vector
 	outcomes  *prometheus.CounterVec
+	knowledge *prometheus.CounterVec
+	tables    prometheus.Histogram
 
+	building sync.Mutex // held while a successor of current is made
 	current  atomic.Pointer[Model]
 	caughtUp atomic.Bool
 	closing  sync.WaitGroup
+
+	texts   atomic.Pointer[texts] // nil before the knowledge topic was read
+	knowing atomic.Bool           // look-ups know what it held, or knew a model without use for it
+	stale   chan struct{}         // holds a token while the table in use may be out of date
 
 	mu       sync.Mutex
 	pending  *candidate    // the newest one that is not loaded yet
 	arrived  chan struct{} // holds a token while pending may be set
 	progress []Point
 	trouble  string // what became of the last snapshot, if it could not be used
+
+	complaints map[complaint]struct{}
 }
 
 // New returns a scorer without a model. build is usually ONNX.
@@ -79,15 +89,33 @@ func New(cfg config.Config, build Build, items *catalogue.Catalogue, reg prometh
 	s := &Scorer{
 		kafka: cfg.Kafka, name: cfg.Recommender.Name,
 		tolerance: cfg.Serving.ProbeTolerance, rollback: cfg.Serving.AllowRollback,
-		build: build, items: items, log: log, arrived: make(chan struct{}, 1),
+		build: build, items: items, limit: cfg.Serving.Catalogue, log: log,
+		arrived: make(chan struct{}, 1), stale: make(chan struct{}, 1), complaints: map[complaint]struct{}{},
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seralm_serving_swaps_total", Help: "Snapshots that arrived, by what became of them.",
 		}, []string{"result"}),
+		knowledge: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "seralm_serving_knowledge_records_total",
+			Help: "Records of the knowledge topic, by what became of them: kept, misfit (kept, but the model in use cannot make a row of its vector), removed, full (no room), invalid.",
+		}, []string{"result"}),
+		tables: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "seralm_serving_table_seconds", Help: "Time to make the item table anew because knowledge arrived.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5},
+		}),
+	}
+	for _, result := range []string{kept, misfit, removed, full, invalid} {
+		s.knowledge.WithLabelValues(result)
 	}
 	for _, outcome := range []string{swapped, refused, rejected} {
 		s.outcomes.WithLabelValues(outcome)
 	}
-	reg.MustRegister(s.outcomes,
+	reg.MustRegister(s.outcomes, s.knowledge, s.tables,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "seralm_serving_text_rows", Help: "Items that look-ups know by their text alone.",
+		}, func() float64 {
+			known, _ := s.Knowledge()
+			return float64(known.ByText)
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "seralm_serving_snapshot_age_seconds", Help: "Time since the model in use was published.",
 		}, func() float64 {
@@ -124,13 +152,17 @@ func (s *Scorer) Acquire() *Model {
 type State struct {
 	CaughtUp bool   // the topic has been read to its end once
 	Trouble  string // why the last snapshot could not be used; "" if it could
+	// Knowing says that look-ups know what the knowledge topic held at the start, or
+	// that the model has no use for it. Once true it stays: a model that is the first
+	// with a use for it serves no fewer items than the one before.
+	Knowing bool
 }
 
 // State returns how far the scorer is.
 func (s *Scorer) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return State{CaughtUp: s.caughtUp.Load(), Trouble: s.trouble}
+	return State{CaughtUp: s.caughtUp.Load(), Trouble: s.trouble, Knowing: s.knowing.Load()}
 }
 
 // Progress returns the versions that look-ups used, oldest first, the last ones
@@ -151,7 +183,9 @@ func (s *Scorer) Run(ctx context.Context) error {
 
 // Close retires the model and waits until its last look-up has ended.
 func (s *Scorer) Close() {
+	s.building.Lock()
 	s.swap(nil)
+	s.building.Unlock()
 	s.closing.Wait()
 }
 
@@ -238,6 +272,8 @@ func (s *Scorer) Load(blob *stream.Blob) error {
 
 // take loads one snapshot and makes it the current model, or says why not.
 func (s *Scorer) take(c *candidate) error {
+	s.building.Lock()
+	defer s.building.Unlock()
 	m, err := s.load(c)
 	switch {
 	case errors.Is(err, errSame):
@@ -251,6 +287,10 @@ func (s *Scorer) take(c *candidate) error {
 		return err
 	}
 	s.swap(m)
+	if m.tower == nil {
+		s.knowing.Store(true)
+	}
+	s.mark() // records that came meanwhile looked at the model before
 	s.outcomes.WithLabelValues(swapped).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()

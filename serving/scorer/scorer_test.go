@@ -20,6 +20,13 @@ import (
 	"seralm/stream"
 )
 
+// engine is a specimen as an Engine.
+type engine struct{ *specimen.Engine }
+
+func (e engine) WithRows(extra [][]float32) (Engine, error) {
+	return engine{e.Engine.WithRows(extra)}, nil
+}
+
 // rig is a scorer whose engines are made by the test.
 type rig struct {
 	*Scorer
@@ -40,7 +47,7 @@ func newRig(t *testing.T, change func(*config.Config)) *rig {
 		e := specimen.NewEngine(s.Architecture.Rows)
 		r.prepare(e)
 		r.engines = append(r.engines, e)
-		return e, nil
+		return engine{e}, nil
 	}, catalogue.New(1000), prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&r.logs, nil)))
 	t.Cleanup(r.Close)
 	return r

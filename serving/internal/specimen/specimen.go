@@ -19,6 +19,7 @@ import (
 	"seralm/config"
 	"seralm/models/onnx"
 	"seralm/models/snapshot"
+	"seralm/models/tower"
 	"seralm/models/vocab"
 )
 
@@ -79,6 +80,19 @@ func SASRec(a snapshot.Architecture, rows int, step int64) *snapshot.Snapshot {
 	return s
 }
 
+// WithTower adds to the snapshot a tower for vectors of so many numbers.
+func WithTower(s *snapshot.Snapshot, numbers int) *snapshot.Snapshot {
+	rng := rand.New(rand.NewPCG(uint64(s.Step), 8))
+	weight := make([]float32, s.Architecture.Dim*numbers)
+	for i := range weight {
+		weight[i] = float32(rng.NormFloat64())
+	}
+	s.Tensors[tower.Weight] = snapshot.Tensor{Shape: []int64{int64(s.Architecture.Dim), int64(numbers)}, Data: weight}
+	s.Tensors[tower.Mean] = snapshot.Tensor{Shape: []int64{int64(numbers)}, Data: make([]float32, numbers)}
+	s.Tensors[tower.Scale] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{1}}
+	return s
+}
+
 // Runtime loads ONNX Runtime from where the configuration says.
 func Runtime(t testing.TB) {
 	t.Helper()
@@ -114,6 +128,8 @@ type Engine struct {
 	Probe   error         // what Verify returns
 	Closed  atomic.Bool
 	Calls   atomic.Int64
+
+	base *Engine // without the further rows, if there are any
 }
 
 // NewEngine returns an engine for rows; row r has the vector (1, r) and the bias -r.
@@ -124,6 +140,24 @@ func NewEngine(rows int) *Engine {
 		e.Bias = append(e.Bias, -float32(r))
 	}
 	return e
+}
+
+// WithRows returns an engine with further rows behind those of the first NewEngine:
+// their biases go on as these do, and are raised by the first number of their vectors,
+// of which two are kept.
+func (e *Engine) WithRows(extra [][]float32) *Engine {
+	base := e
+	if e.base != nil {
+		base = e.base
+	}
+	next := NewEngine(len(base.Vectors))
+	next.base, next.Err, next.Block = base, base.Err, base.Block
+	copy(next.Bias, base.Bias)
+	for _, v := range extra {
+		next.Bias = append(next.Bias, v[0]-float32(len(next.Vectors)))
+		next.Vectors = append(next.Vectors, v[:2])
+	}
+	return next
 }
 
 // Score implements scorer.Engine.
