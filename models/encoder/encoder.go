@@ -35,7 +35,8 @@ func (e *Encoder) Dim() int { return int(e.config.Dim) }
 // Version names what vectors depend on: a hash of weights, configuration and tokenizer
 // as they were loaded, the arithmetic if it is not float32, and what has been trained
 // since, for how many steps: "0123456789abcdef-bf16-last@12". Vectors of two versions
-// must not be compared.
+// must not be compared. It changes with every step: who encodes while another learns asks
+// before and after.
 func (e *Encoder) Version() string {
 	e.mu.RLock()
 	defer e.mu.RUnlock()

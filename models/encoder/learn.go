@@ -17,7 +17,7 @@ const (
 )
 
 // learnTokens bounds one pass of a step, padding included: what the pass leaves for its
-// gradient is some 200 kB a token of all-MiniLM-L6-v2.
+// gradient is some 180 kB a token of all-MiniLM-L6-v2.
 const learnTokens = 1024
 
 var errFrozen = errors.New("encoder: it is frozen: load it with Options.Train last or full to train it")
@@ -43,9 +43,9 @@ func (e *Encoder) trains(name string) bool {
 // gradient by the weights, before clipping. When ctx ends, or anything fails, no step is
 // taken.
 //
-// Together with a recommender that trains (the paper's section 4.3, "jointly optimized"),
-// this is its loss's gradient going on into the encoder by the chain rule, without one
-// graph for both models: what of the loss depends on the encoder goes through the vectors.
+// Together with a recommender that trains (the paper's section 4.3) this is its loss's
+// gradient going on into the encoder by the chain rule, without one graph for both
+// models: what of the loss depends on the encoder goes through the vectors.
 //
 // There is no dropout. The gradient holds at the vectors that the loss was computed with,
 // which Encode made; dropout would make others of the same texts, and carry the gradient
