@@ -40,8 +40,8 @@ func (e *Encoder) trains(name string) bool {
 
 // Learn makes one step of Adam down the sum over i of <gradients[i], vector(texts[i])>:
 // down a loss whose gradient by the vector of text i is gradients[i]. norm is that of the
-// gradient by the weights, before clipping. When ctx ends, or anything fails, no step is
-// taken.
+// gradient by the weights, before clipping. When ctx ends, or the norm is not finite (a
+// *NumericError), no step is taken.
 //
 // Together with a recommender that trains (the paper's section 4.3) this is its loss's
 // gradient going on into the encoder by the chain rule, without one graph for both
