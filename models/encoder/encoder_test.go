@@ -13,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"seralm/models/safetensors"
-	"seralm/models/tensor"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -159,6 +158,8 @@ func TestVersionChangesWithWhatVectorsDependOn(t *testing.T) {
 	weights := copyFolder(t)
 	rewrite(t, weights, func(x *safetensors.Named) bool { x.Data[0] ^= 1; return true })
 	require.NotEqual(t, want, version(weights))
+	require.Equal(t, want+"-bf16", open(t, "testdata/tiny", Options{Threads: 1, Type: "bf16"}).Version())
+	require.Equal(t, want, learner(t, last).Version(), "nothing is learnt yet")
 }
 
 // Each folder lacks or contradicts something; the error says what and where.
@@ -214,36 +215,10 @@ func TestFoldersThatAreRefused(t *testing.T) {
 	}
 	_, err := Load("testdata/tiny", Options{Type: "int8"})
 	require.ErrorContains(t, err, `type "int8": it is float32 or bf16`)
+	_, err = Load("testdata/tiny", Options{Train: "all"})
+	require.ErrorContains(t, err, `train "all": it is frozen, last or full`)
+	_, err = Load("testdata/tiny", Options{Train: last})
+	require.ErrorContains(t, err, "learning rate 0: training wants one above 0")
 	_, err = Load("testdata/tiny", Options{Device: "gpu"})
 	require.ErrorContains(t, err, `no such device "gpu"`)
-}
-
-// What training a layer needs: gradients of the vectors, against finite differences.
-func TestGradientsOfVectors(t *testing.T) {
-	e := open(t, "testdata/tiny", Options{Threads: 1})
-	texts := [][]int32{e.tokenizer.Encode("Heat (1995)", 16), e.tokenizer.Encode("the film", 16)}
-	for _, name := range []string{layerName(1, "output.dense.weight"), layerName(1, "attention.self.query.weight"), layerName(0, "output.LayerNorm.bias")} {
-		kept := e.weights[name]
-		require.NoError(t, e.thread.Do(func(s *tensor.Scope) {
-			defer func() { e.weights[name] = kept }()
-			aim := make([]float32, 2*e.Dim())
-			for i := range aim {
-				aim[i] = float32(i%7) - 3
-			}
-			loss := func() *tensor.Tensor { return s.Sum(s.Mul(e.embed(s, texts), s.F32(aim, 2, int64(e.Dim())))) }
-			leaf := s.Leaf(kept)
-			e.weights[name] = leaf
-			s.Grad(func() { s.Backward(loss()) })
-			gradient := s.Gradient(leaf)
-			norm := s.Value(s.Norm(gradient))
-			require.NotZero(t, norm)
-			const eps = 1e-2
-			at := func(step float64) float64 {
-				e.weights[name] = s.Add(kept, s.MulScalar(gradient, step/norm))
-				return s.Value(loss())
-			}
-			// Along the gradient the loss changes by its norm.
-			require.InEpsilon(t, norm, (at(eps)-at(-eps))/(2*eps), 0.01, name)
-		}))
-	}
 }

@@ -5,7 +5,7 @@ import (
 )
 
 // embed returns the vectors [B, d], float32, of texts' tokens, padded on the right.
-// Gradients flow through it: to train a layer, its weights are replaced by leaves.
+// Gradients flow through it, to the weights that are trained.
 func (e *Encoder) embed(s *tensor.Scope, texts [][]int32) *tensor.Tensor {
 	width := 0
 	for _, t := range texts {
@@ -34,10 +34,11 @@ func (e *Encoder) embed(s *tensor.Scope, texts [][]int32) *tensor.Tensor {
 
 // input is the sum of what a token is, where it stands, and the first text's type.
 func (e *Encoder) input(s *tensor.Scope, ids *tensor.Tensor) *tensor.Tensor {
-	x := s.Embedding(e.weights["embeddings.word_embeddings.weight"], ids)
-	x = s.Add(x, s.Select(e.weights["embeddings.token_type_embeddings.weight"], 0, 0))
-	x = s.Add(x, s.Narrow(e.weights["embeddings.position_embeddings.weight"], 0, 0, ids.Dim(1)))
-	return e.norm(s, x, "embeddings.LayerNorm")
+	x := s.Embedding(e.stored("embeddings.word_embeddings.weight"), ids)
+	x = s.Add(x, s.Select(e.stored("embeddings.token_type_embeddings.weight"), 0, 0))
+	x = s.Add(x, s.Narrow(e.stored("embeddings.position_embeddings.weight"), 0, 0, ids.Dim(1)))
+	// Converted here: the tables themselves are large, a pass needs few of their rows.
+	return e.norm(s, s.To(x, e.kind), "embeddings.LayerNorm")
 }
 
 // layer is a post-LN block: attention over the text's own tokens, then the
@@ -46,7 +47,7 @@ func (e *Encoder) layer(s *tensor.Scope, i int, x, mask *tensor.Tensor) *tensor.
 	b, t, heads := x.Dim(0), x.Dim(1), e.config.Heads
 	linear := func(x *tensor.Tensor, part string) *tensor.Tensor {
 		name := layerName(i, part)
-		return s.Linear(x, e.weights[name+".weight"], e.weights[name+".bias"])
+		return s.Linear(x, e.weight(s, name+".weight"), e.weight(s, name+".bias"))
 	}
 	head := func(part string) *tensor.Tensor {
 		return s.Transpose(s.View(linear(x, part), b, t, heads, e.config.Dim/heads), 1, 2)
@@ -59,5 +60,19 @@ func (e *Encoder) layer(s *tensor.Scope, i int, x, mask *tensor.Tensor) *tensor.
 }
 
 func (e *Encoder) norm(s *tensor.Scope, x *tensor.Tensor, name string) *tensor.Tensor {
-	return s.LayerNorm(x, e.weights[name+".weight"], e.weights[name+".bias"], e.config.Eps)
+	return s.LayerNorm(x, e.weight(s, name+".weight"), e.weight(s, name+".bias"), e.config.Eps)
+}
+
+// weight is one to compute with.
+func (e *Encoder) weight(s *tensor.Scope, name string) *tensor.Tensor {
+	return s.To(e.stored(name), e.kind)
+}
+
+// stored is a weight as it is kept: a trained one in float32 whatever the arithmetic,
+// for bf16 would round its small steps away.
+func (e *Encoder) stored(name string) *tensor.Tensor {
+	if e.trains(name) {
+		return e.params.Get(name)
+	}
+	return e.weights[name]
 }

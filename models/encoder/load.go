@@ -21,7 +21,11 @@ import (
 type Options struct {
 	Device  string // "cpu" (or "") or "cuda:N"
 	Threads int    // of libtorch; 0 = all cores
-	Type    string // of weights and arithmetic: "float32" (or "") or "bf16"
+	Type    string // of weights and arithmetic: "float32" (or "") or "bf16"; trained weights are float32
+
+	Train        string  // "frozen" (or ""), "last" (its last layer) or "full" (every weight)
+	LearningRate float64 // of Adam
+	ClipNorm     float64 // 0 = off
 }
 
 // config is what this reads of a config.json.
@@ -105,13 +109,24 @@ func Load(dir string, o Options) (*Encoder, error) {
 }
 
 func load(dir string, o Options) (*Encoder, error) {
-	e := &Encoder{kind: tensor.Float32, weights: map[string]*tensor.Tensor{}}
+	e := &Encoder{kind: tensor.Float32, weights: map[string]*tensor.Tensor{}, params: tensor.NewParams()}
 	switch o.Type {
 	case "", "float32":
 	case "bf16":
 		e.kind = tensor.BFloat16
 	default:
 		return nil, fmt.Errorf("type %q: it is float32 or bf16", o.Type)
+	}
+	switch o.Train {
+	case "", "frozen":
+	case last, full:
+		if !(o.LearningRate > 0) {
+			return nil, fmt.Errorf("learning rate %v: training wants one above 0", o.LearningRate)
+		}
+		e.train, e.adam = o.Train, tensor.DefaultAdam(o.LearningRate)
+		e.adam.ClipNorm = o.ClipNorm
+	default:
+		return nil, fmt.Errorf("train %q: it is frozen, last or full", o.Train)
 	}
 	hash := sha256.New()
 	raw, err := readFile(dir, "config.json", hash)
@@ -145,7 +160,7 @@ func load(dir string, o Options) (*Encoder, error) {
 		e.Close()
 		return nil, err
 	}
-	e.version = hex.EncodeToString(hash.Sum(nil)[:8])
+	e.files = hex.EncodeToString(hash.Sum(nil)[:8])
 	return e, nil
 }
 
@@ -171,7 +186,13 @@ func (e *Encoder) start(f *safetensors.File, o Options) error {
 			if values, err = read(f, name, shape); err != nil {
 				return
 			}
-			s.Sub(func(s *tensor.Scope) { e.weights[name] = s.Keep(s.To(s.F32(values, shape...), e.kind)) })
+			s.Sub(func(s *tensor.Scope) {
+				if e.trains(name) {
+					e.params.Add(s, name, values, shape...)
+				} else {
+					e.weights[name] = s.Keep(s.To(s.F32(values, shape...), e.kind))
+				}
+			})
 		}
 	})
 	if err = errors.Join(err, opErr); err != nil {

@@ -45,3 +45,23 @@ func BenchmarkMiniLM(b *testing.B) {
 		}
 	}
 }
+
+// A step from 64 titles.
+func BenchmarkMiniLMLearns(b *testing.B) {
+	for _, train := range []string{last, full} {
+		for _, kind := range []string{"float32", "bf16"} {
+			b.Run(train+", "+kind, func(b *testing.B) {
+				e := minilm(b, Options{Type: kind, Threads: 1, Train: train, LearningRate: 1e-5, ClipNorm: 1})
+				var texts []string
+				for i := range 64 {
+					texts = append(texts, fmt.Sprintf("The Film Noir of Amélie, Part %d (%d)", i, 1940+i))
+				}
+				gradients := random(1, len(texts), e.Dim())
+				for b.Loop() {
+					_, err := e.Learn(b.Context(), texts, gradients)
+					require.NoError(b, err)
+				}
+			})
+		}
+	}
+}

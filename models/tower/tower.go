@@ -82,6 +82,16 @@ func (s Statistics) Normalise(v []float32) []float32 {
 	return n
 }
 
+// Gradient returns a loss's gradient by a vector v, given the one by its n: what trains
+// the text encoder that made v. The statistics are held fixed, as a step holds them.
+func (s Statistics) Gradient(byN []float32) []float32 {
+	byV := make([]float32, len(byN))
+	for i, g := range byN {
+		byV[i] = g * s.Scale
+	}
+	return byV
+}
+
 // Tower makes rows as one snapshot's model would.
 type Tower struct {
 	stats   Statistics

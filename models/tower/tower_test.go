@@ -38,6 +38,28 @@ func TestStatisticsOfNothingAndOfOneVectorAreFinite(t *testing.T) {
 	require.Equal(t, Statistics{[]float32{0.1, 0.7}, 1}, Measure([][]float32{{0.1, 0.7}, nil, {0.1, 0.7}}, 2))
 }
 
+// The loss <c, n> has the gradient c by n; by v it is what finite differences say.
+func TestGradientByAVectorIsThatThroughItsNormalisation(t *testing.T) {
+	s := Statistics{[]float32{1, -2, 0.5}, 4}
+	c, v := []float32{3, -1, 0.25}, []float32{0.5, 0.25, -1}
+	loss := func() (sum float64) {
+		for i, n := range s.Normalise(v) {
+			sum += float64(c[i]) * float64(n)
+		}
+		return sum
+	}
+	for i, got := range s.Gradient(c) {
+		const h = 1.0 / 64
+		was := v[i]
+		v[i] = was + h
+		up := loss()
+		v[i] = was - h
+		down := loss()
+		v[i] = was
+		require.InDelta(t, (up-down)/(2*h), got, 1e-4)
+	}
+}
+
 func published() map[string]snapshot.Tensor {
 	return map[string]snapshot.Tensor{
 		Weight:    {Shape: []int64{2, 3}, Data: []float32{1, 2, 3, 4, 5, 6}},
