@@ -13,13 +13,16 @@ LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.sm
 PURE     = $$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
              grep -v -e gotch -e seralm/models/tensor -e seralm/models/seqrec | cut -d' ' -f1)
 
-.PHONY: help setup build demo test race test-integration lint vet generate-check bench clean
+.PHONY: help setup weights build demo test race test-integration lint vet generate-check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: ## fetch libtorch and ONNX Runtime once per user (about 560 MB)
 	@$(NATIVE) setup
+
+weights: ## fetch a small language model and a text encoder once per user (about 190 MB)
+	@$(NATIVE) setup smollm2 minilm
 
 build: setup ## build bin/seralm and bin/seralm-serve
 	@$(ENV) if [ ! -f "$$(go env GOCACHE)/.seralm-built" ]; then \
@@ -28,7 +31,7 @@ build: setup ## build bin/seralm and bin/seralm-serve
 	@$(ENV) unset CXX CGO_CFLAGS CGO_CXXFLAGS CGO_LDFLAGS && go build -ldflags "$(LDFLAGS)" -o bin/seralm-serve ./cmd/seralm-serve
 	@touch "$$(go env GOCACHE)/.seralm-built"
 
-demo: build ## a stream of real ratings, a model that learns it, recommendations; ARGS="--user 42"
+demo: build weights ## a stream of real ratings, a model that learns it, recommendations; ARGS="--user 42"
 	@bin/seralm demo $(ARGS)
 
 test: setup ## every test that needs nothing but this checkout

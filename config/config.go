@@ -199,8 +199,8 @@ type Knowledge struct {
 	MaxItems    int     `yaml:"max_items" env:"MAX_ITEMS"`   // items known by id in memory, at most; about 250 bytes each
 }
 
-// miniLMDim is the length of the vectors of the encoder that set-up fetches.
-const miniLMDim = 384
+// MiniLMDim is the length of the vectors of the encoder that set-up fetches.
+const MiniLMDim = 384
 
 // Native says where the native libraries and the default weights are.
 type Native struct {

@@ -55,7 +55,7 @@ func Load(path string, environ []string) (Config, error) {
 		return c, err
 	}
 	if c.Knowledge.Enabled && c.Knowledge.Encoder == "" && c.Recommender.KnowledgeDim == 0 {
-		c.Recommender.KnowledgeDim = miniLMDim
+		c.Recommender.KnowledgeDim = MiniLMDim
 	}
 	return c, c.Validate()
 }

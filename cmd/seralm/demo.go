@@ -28,7 +28,8 @@ func demoCommand() *cobra.Command {
 		Short: "Stream real ratings through a learning system and show what it recommends",
 		Long: `Stream real ratings through a learning system, all of it in this process, in a
 folder that is removed at the end: what is recommended to a user of your choice, how
-the model gets better as the events pass, and how a click changes what is recommended.`,
+the model gets better as the events pass, how a click changes what is recommended, and
+how a film that nobody has seen finds its audience by what is written about it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			cfg, err := process.Load(cmd)
@@ -50,9 +51,13 @@ the model gets better as the events pass, and how a click changes what is recomm
 			// Everything shares this machine's cores: nobody minds a slow answer here.
 			cfg.Serving.Deadline, cfg.Serving.HistoryDeadline = time.Second, time.Second
 			cfg.HTTP.Addr = freeAddress(cfg.HTTP)
+			if cfg, err = show.knowledge(cfg); err != nil {
+				return err
+			}
 			// A hundred thousand events in steps of the default size are 400 steps, which
 			// teach a new model little: more of them, and larger.
-			if def := config.Default(); cfg.Trainer == def.Trainer && cfg.Recommender == def.Recommender {
+			def := config.Default()
+			if def.Recommender.KnowledgeDim = cfg.Recommender.KnowledgeDim; cfg.Trainer == def.Trainer && cfg.Recommender == def.Recommender {
 				cfg.Trainer.BatchEvents, cfg.Recommender.LearningRate, cfg.Recommender.Dropout = 64, 3e-3, 0.5
 			}
 			show.out, show.began = cmd.OutOrStdout(), time.Now()
@@ -122,6 +127,9 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, quality *evaluator.E
 	}
 	if err == nil {
 		err = d.clicks(ctx)
+	}
+	if err == nil && cfg.Knowledge.Enabled {
+		err = d.newcomer(ctx, cfg.Kafka)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause

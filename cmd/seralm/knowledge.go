@@ -145,19 +145,22 @@ func showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "item     %s\norigin   %s\n", k.Item, k.Origin)
-			if k.Policy.Name != "" {
-				fmt.Fprintf(out, "model    %s\n", k.Policy)
-			}
-			if k.PromptHash != "" {
-				fmt.Fprintf(out, "prompt   %s\n", k.PromptHash)
-			}
-			fmt.Fprintf(out, "encoder  %s (%d numbers)\nwritten  %s, %s ago\n\n%s\n", k.Encoder, len(k.Vector),
-				k.Time.Format(time.RFC3339), time.Since(k.Time).Round(time.Second), k.Text)
+			showKnowledge(cmd.OutOrStdout(), k)
 			return nil
 		},
 	}
+}
+
+func showKnowledge(out io.Writer, k stream.Knowledge) {
+	fmt.Fprintf(out, "item     %s\norigin   %s\n", k.Item, k.Origin)
+	if k.Policy.Name != "" {
+		fmt.Fprintf(out, "model    %s\n", k.Policy)
+	}
+	if k.PromptHash != "" {
+		fmt.Fprintf(out, "prompt   %s\n", k.PromptHash)
+	}
+	fmt.Fprintf(out, "encoder  %s (%d numbers)\nwritten  %s, %s ago\n\n%s\n", k.Encoder, len(k.Vector),
+		k.Time.Format(time.RFC3339), time.Since(k.Time).Round(time.Second), k.Text)
 }
 
 func importCommand() *cobra.Command {

@@ -31,6 +31,8 @@ type demo struct {
 	out      io.Writer
 	base     string // of the API
 	began    time.Time
+	kin      map[string]bool // films like the one that is new (newcomer.go)
+	untold   string          // why a part of the story is left out
 }
 
 const shownItems = 10
@@ -68,7 +70,7 @@ type systemStatus struct {
 func (d *demo) greet() {
 	s := d.data.Summary()
 	fmt.Fprintf(d.out, "SeRALM: %s %ss by %s users of %s films enter the log; a SASRec model starts from nothing and learns them as they pass.\n"+
-		"Page: %s\n\n", count(int64(s.Interactions)), d.data.At(0).Body.Type, count(int64(s.Users)), count(int64(s.Listed)), d.base)
+		"Page: %s\n%s\n", count(int64(s.Interactions)), d.data.At(0).Body.Type, count(int64(s.Users)), count(int64(s.Listed)), d.base, d.untold)
 }
 
 // watch tells how far the model is until it has learnt everything, and shows the
