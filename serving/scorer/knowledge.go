@@ -246,9 +246,9 @@ func (s *Scorer) withTexts(m *Model) (*Model, error) {
 		return nil, err
 	}
 	next.from = from
-	if err := next.warm(); err != nil {
+	if err := next.likes(); err != nil {
 		next.engine.Close()
-		return nil, fmt.Errorf("warming up: %w", err)
+		return nil, fmt.Errorf("ranking for an unknown user: %w", err)
 	}
 	return next, nil
 }

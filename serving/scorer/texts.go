@@ -119,13 +119,27 @@ func (x *texts) now() basis {
 	return basis{x, x.version}
 }
 
+// breath is after how many items rows lets others in: another tower makes all rows
+// anew, which may take seconds.
+const breath = 256
+
 // rows makes the rows of the items that m has not learnt and that items describes. Of
-// what the model cannot use, failed is told.
+// what the model cannot use, failed is told. The basis is that of the beginning: what
+// changes meanwhile makes another. One call at a time, for no other shortens x.order.
 func (x *texts) rows(m *Model, items *catalogue.Catalogue, failed func(encoder string, err error)) (by []*catalogue.Item, rows [][]float32, from basis) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	from = basis{x, x.version}
 	x.order = slices.DeleteFunc(x.order, func(t *text) bool { return t.vector == nil })
-	for _, t := range x.order {
+	for i := 0; i < len(x.order); i++ {
+		if i%breath == breath-1 {
+			x.mu.Unlock()
+			x.mu.Lock()
+		}
+		t := x.order[i]
+		if t.vector == nil {
+			continue // removed just now
+		}
 		if _, learnt := m.vocabulary.Row(t.id); learnt {
 			continue
 		}
@@ -142,5 +156,5 @@ func (x *texts) rows(m *Model, items *catalogue.Catalogue, failed func(encoder s
 			by, rows = append(by, t.item), append(rows, t.row)
 		}
 	}
-	return by, rows, basis{x, x.version}
+	return by, rows, from
 }
