@@ -126,31 +126,25 @@ func (s *Scorer) learn(x *texts, rec *kgo.Record) {
 		s.knowledge.WithLabelValues(invalid).Inc() // it is in the dead letters of those who keep some
 		return
 	}
-	id, m := ev.Body.Item, s.current.Load()
-	learnt := false
-	if m != nil {
-		_, learnt = m.vocabulary.Row(id)
+	k := ev.Body
+	var by *tower.Tower // what makes a row of it, if the item is not learnt
+	if m := s.current.Load(); m != nil {
+		if _, learnt := m.vocabulary.Row(k.Item); !learnt {
+			by = m.tower
+		}
 	}
 	result := kept
-	switch {
-	case ev.Deleted:
-		x.remove(id, ev.Time)
+	if ev.Deleted {
+		x.remove(k.Item, ev.Time)
 		result = removed
-	case m == nil || learnt:
-		if room, _ := x.put(id, ev.Body.Vector, ev.Body.Encoder, ev.Time, nil); !room {
-			result = full
-		}
-	default:
-		room, err := x.put(id, ev.Body.Vector, ev.Body.Encoder, ev.Time, m.tower)
-		if !room {
-			result = full
-		} else if err != nil {
-			s.complain(m.tower, ev.Body.Encoder, err)
-			result = misfit
-		}
+	} else if room, err := x.put(k.Item, k.Vector, k.Encoder, ev.Time, by); !room {
+		result = full
+	} else if err != nil {
+		s.complain(by, k.Encoder, err)
+		result = misfit
 	}
 	s.knowledge.WithLabelValues(result).Inc()
-	if !learnt && s.texts.Load() == x {
+	if by != nil && s.texts.Load() == x {
 		s.mark()
 	}
 }

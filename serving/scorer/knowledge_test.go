@@ -109,7 +109,11 @@ func TestAnItemWithATextIsARowBehindTheLearntOnes(t *testing.T) {
 		}
 		return rows
 	}(), row, "popular with the model, behind whatever it likes better")
-	require.EqualValues(t, 7, m.Nearest(6, []int32{vocab.Unknown, 7}))
+	require.NotEqual(t, int32(vocab.Unknown), m.Nearest(row, []int32{vocab.Unknown, 7}))
+	require.Equal(t, row, m.Nearest(7, []int32{row}))
+	like := *m.Buffer()
+	require.NoError(t, m.Similar(t.Context(), row, like))
+	require.InDelta(t, 1, like[row], 1e-6)
 	state, ok := r.Knowledge()
 	require.True(t, ok)
 	require.Equal(t, 1, state.ByText)

@@ -68,28 +68,27 @@ func (x *texts) put(id string, vector []float32, encoder string, at time.Time, b
 		x.by[id], x.order = t, append(x.order, t)
 	}
 	t.vector, t.encoder, t.row, t.maker = vector, unique.Make(encoder), nil, nil
-	x.changed(at)
+	x.version++
+	x.saw(at)
 	if by != nil {
 		err = t.make(by) // now, record by record, rather than all at once for a table
 	}
 	return true, err
 }
 
-// remove forgets an item and reports whether it was known.
-func (x *texts) remove(id string, at time.Time) bool {
+// remove forgets an item.
+func (x *texts) remove(id string, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t, ok := x.by[id]
-	if ok {
+	if t, ok := x.by[id]; ok {
 		t.vector = nil // rows takes it out of order
 		delete(x.by, id)
+		x.version++
 	}
-	x.changed(at)
-	return ok
+	x.saw(at)
 }
 
-func (x *texts) changed(at time.Time) {
-	x.version++
+func (x *texts) saw(at time.Time) {
 	if at.After(x.newest) {
 		x.newest = at
 	}
