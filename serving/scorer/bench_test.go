@@ -35,7 +35,7 @@ func BenchmarkTable(b *testing.B) {
 			rec := record(b, "knowledge", "new7", "e", rand.Float32(), 2, 3, 4)
 			for b.Loop() {
 				s.learn(s.texts.Load(), rec)
-				if s.refresh() == 0 {
+				if s.Refresh() == 0 {
 					b.Fatal("no table was made")
 				}
 			}

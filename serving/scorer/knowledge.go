@@ -115,7 +115,7 @@ func (s *Scorer) readKnowledge(ctx context.Context) error {
 // hold makes what was read what look-ups know.
 func (s *Scorer) hold(x *texts) {
 	s.texts.Store(x)
-	s.refresh()
+	s.Refresh()
 	s.knowing.Store(true)
 }
 
@@ -183,7 +183,7 @@ func (s *Scorer) refreshEach(ctx context.Context) error {
 		if m := s.current.Load(); m == nil || m.tower == nil {
 			return errBase
 		}
-		took := s.refresh()
+		took := s.Refresh()
 		if took == 0 {
 			continue
 		}
@@ -195,13 +195,10 @@ func (s *Scorer) refreshEach(ctx context.Context) error {
 	}
 }
 
-// Refresh makes the rows by text what they would be now, without waiting for the pace
-// at which that is done else.
-func (s *Scorer) Refresh() { s.refresh() }
-
-// refresh puts the model in use with the rows of all that is known now in its own
-// place. It returns how long that took, 0 if there was nothing to do.
-func (s *Scorer) refresh() time.Duration {
+// Refresh puts the model in use with the rows of all that is known now in its own
+// place, without waiting for the pace at which that is done else. It returns how long
+// that took, 0 if there was nothing to do.
+func (s *Scorer) Refresh() time.Duration {
 	s.building.Lock()
 	defer s.building.Unlock()
 	m := s.current.Load()

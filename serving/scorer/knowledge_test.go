@@ -306,7 +306,7 @@ func TestATableIsNotMadeTwiceOfTheSame(t *testing.T) {
 	r.tell("a", "e", 1, 2, 3, 4)
 	m := r.current.Load()
 	r.mark()
-	require.Zero(t, r.refresh())
+	require.Zero(t, r.Refresh())
 	require.Same(t, m, r.current.Load())
 }
 

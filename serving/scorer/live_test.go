@@ -294,6 +294,13 @@ func TestTheKnowledgeTopicIsFollowedWhileTheModelHasAUseForIt(t *testing.T) {
 	state, _ := s.Knowledge()
 	require.Equal(t, 2, state.ByText)
 
+	restarted := New(cfg, ONNX, s.items, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	t.Cleanup(restarted.Close)
+	run(t, restarted)
+	require.Eventually(t, func() bool { return restarted.State().Knowing }, 10*time.Second, time.Millisecond)
+	state, _ = restarted.Knowledge()
+	require.Equal(t, 2, state.ByText, "it knows what the one before knew when it says that it is ready")
+
 	again := specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 3))
 	publish(t, client, 0, again, nil)
 	require.Eventually(t, func() bool { return s.texts.Load() == nil }, 10*time.Second, 2*time.Millisecond)
