@@ -3,6 +3,7 @@ package onnx
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -198,13 +199,62 @@ func TestBadHistoriesAreErrors(t *testing.T) {
 	require.ErrorContains(t, Init("/elsewhere/libonnxruntime.so"), "cannot load it from")
 }
 
+// Rows behind a snapshot's own score, in the history and as candidates, as if the
+// snapshot had them.
+func TestFurtherRowsAreAsGoodAsTheSnapshotsOwn(t *testing.T) {
+	const rows, learnt = 60, 50
+	whole, _ := trained(t, small, rows)
+	table := whole.Tensors["item_embedding.weight"]
+	part := &snapshot.Snapshot{Manifest: whole.Manifest, Tensors: maps.Clone(whole.Tensors)}
+	part.Architecture.Rows = learnt
+	part.Tensors["item_embedding.weight"] = snapshot.Tensor{Shape: []int64{learnt, int64(small.Dim)}, Data: table.Data[:learnt*small.Dim]}
+	var extra [][]float32
+	for row := range slices.Chunk(table.Data[learnt*small.Dim:], small.Dim) {
+		extra = append(extra, row)
+	}
+
+	want, err := NewScorer(whole)
+	require.NoError(t, err)
+	defer want.Close()
+	s, err := NewScorer(part)
+	require.NoError(t, err)
+	few, err := s.WithRows(extra[:3])
+	require.NoError(t, err)
+	s.Close()
+	all, err := few.WithRows(extra)
+	require.NoError(t, err, "the snapshot's rows and these, not those of few as well")
+	defer all.Close()
+	require.Equal(t, []int{learnt, learnt + 3, rows}, []int{s.Rows(), few.Rows(), all.Rows()})
+	require.Equal(t, extra[9], all.ItemVector(rows-1))
+
+	r := rand.New(rand.NewPCG(3, 4))
+	expected, got := make([]float32, rows), make([]float32, rows)
+	for range 100 {
+		history := randomHistory(r, 1+r.IntN(12), rows)
+		require.NoError(t, want.Score(history, expected))
+		require.NoError(t, all.Score(history, got))
+		require.InDeltaSlice(t, expected[vocab.FirstItem:], got[vocab.FirstItem:], 1e-5)
+	}
+	few.Close()
+	require.ErrorIs(t, few.Score([]int32{2}, got[:learnt+3]), ErrClosed)
+	require.NoError(t, all.Score([]int32{rows - 1}, got), "the last of a session keeps it")
+	require.ErrorContains(t, all.Score([]int32{rows}, got), "row 60 is not among the 60 rows")
+	_, err = all.WithRows([][]float32{{1, 2}})
+	require.ErrorContains(t, err, "has 2 numbers")
+	all.Close()
+	require.Zero(t, all.uses.Load())
+}
+
 // Sessions come and go under load: no failure but ErrClosed, no growth.
 func TestScorersComeAndGoWithCallsInFlight(t *testing.T) {
 	snap, _ := trained(t, small, 50)
 	cycle := func(n int) {
 		for range n {
-			s, err := NewScorer(snap)
+			first, err := NewScorer(snap)
 			require.NoError(t, err)
+			s, err := first.WithRows(nil)
+			require.NoError(t, err)
+			first.Close()
 			var wg sync.WaitGroup
 			for g := range 3 {
 				wg.Go(func() {

@@ -115,7 +115,7 @@ func (s *Scorer) readKnowledge(ctx context.Context) error {
 // hold makes what was read what look-ups know.
 func (s *Scorer) hold(x *texts) {
 	s.texts.Store(x)
-	s.refresh()
+	s.Refresh()
 	s.knowing.Store(true)
 }
 
@@ -126,31 +126,25 @@ func (s *Scorer) learn(x *texts, rec *kgo.Record) {
 		s.knowledge.WithLabelValues(invalid).Inc() // it is in the dead letters of those who keep some
 		return
 	}
-	id, m := ev.Body.Item, s.current.Load()
-	learnt := false
-	if m != nil {
-		_, learnt = m.vocabulary.Row(id)
+	k := ev.Body
+	var by *tower.Tower // what makes a row of it, if the item is not learnt
+	if m := s.current.Load(); m != nil {
+		if _, learnt := m.vocabulary.Row(k.Item); !learnt {
+			by = m.tower
+		}
 	}
 	result := kept
-	switch {
-	case ev.Deleted:
-		x.remove(id, ev.Time)
+	if ev.Deleted {
+		x.remove(k.Item, ev.Time)
 		result = removed
-	case m == nil || learnt:
-		if room, _ := x.put(id, ev.Body.Vector, ev.Body.Encoder, ev.Time, nil); !room {
-			result = full
-		}
-	default:
-		room, err := x.put(id, ev.Body.Vector, ev.Body.Encoder, ev.Time, m.tower)
-		if !room {
-			result = full
-		} else if err != nil {
-			s.complain(m.tower, ev.Body.Encoder, err)
-			result = misfit
-		}
+	} else if room, err := x.put(k.Item, k.Vector, k.Encoder, ev.Time, by); !room {
+		result = full
+	} else if err != nil {
+		s.complain(by, k.Encoder, err)
+		result = misfit
 	}
 	s.knowledge.WithLabelValues(result).Inc()
-	if !learnt && s.texts.Load() == x {
+	if by != nil && s.texts.Load() == x {
 		s.mark()
 	}
 }
@@ -189,7 +183,7 @@ func (s *Scorer) refreshEach(ctx context.Context) error {
 		if m := s.current.Load(); m == nil || m.tower == nil {
 			return errBase
 		}
-		took := s.refresh()
+		took := s.Refresh()
 		if took == 0 {
 			continue
 		}
@@ -201,13 +195,10 @@ func (s *Scorer) refreshEach(ctx context.Context) error {
 	}
 }
 
-// Refresh makes the rows by text what they would be now, without waiting for the pace
-// at which that is done else.
-func (s *Scorer) Refresh() { s.refresh() }
-
-// refresh puts the model in use with the rows of all that is known now in its own
-// place. It returns how long that took, 0 if there was nothing to do.
-func (s *Scorer) refresh() time.Duration {
+// Refresh puts the model in use with the rows of all that is known now in its own
+// place, without waiting for the pace at which that is done else. It returns how long
+// that took, 0 if there was nothing to do.
+func (s *Scorer) Refresh() time.Duration {
 	s.building.Lock()
 	defer s.building.Unlock()
 	m := s.current.Load()
@@ -246,9 +237,9 @@ func (s *Scorer) withTexts(m *Model) (*Model, error) {
 		return nil, err
 	}
 	next.from = from
-	if err := next.warm(); err != nil {
+	if err := next.likes(); err != nil {
 		next.engine.Close()
-		return nil, fmt.Errorf("warming up: %w", err)
+		return nil, fmt.Errorf("ranking for an unknown user: %w", err)
 	}
 	return next, nil
 }

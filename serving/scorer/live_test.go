@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"seralm/config"
 	"seralm/models/snapshot"
+	"seralm/models/tower"
 	"seralm/serving/catalogue"
 	"seralm/serving/internal/specimen"
 	"seralm/stream"
@@ -47,13 +49,14 @@ func TestAGraphThatComputesSomethingElseIsRejected(t *testing.T) {
 	require.EqualValues(t, 1, m.Manifest.Step)
 }
 
-// Two hundred swaps while look-ups go on: none fails, every old session is freed.
+// Two hundred swaps while look-ups go on and knowledge arrives: none fails, every old
+// session and table is freed.
 func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 	s := onnxScorer(t, config.Default())
 	const rows = 200
 	var blobs []*stream.Blob
 	for step := range int64(8) {
-		blobs = append(blobs, blob(t, specimen.Proven(t, specimen.SASRec(specimen.Small, rows+int(step), step+1))))
+		blobs = append(blobs, blob(t, specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, rows+int(step), step+1)), numbers)))
 	}
 	next := int64(0)
 	swap := func() {
@@ -65,8 +68,13 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 		require.NoError(t, s.Load(restamped(t, b, m)))
 	}
 	swap()
+	s.hold(newTexts(s.limit))
+	const known = 50 // items; the first few are learnt by some of the snapshots
+	for i := range known {
+		s.items.Apply(stream.Event[stream.Item]{Body: stream.Item{Item: specimen.ID(rows + i)}})
+	}
 
-	var lookups, failed atomic.Int64
+	var lookups, byText, failed atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var users sync.WaitGroup
 	for seed := range uint64(2) {
@@ -79,6 +87,10 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 				for i := range history {
 					history[i] = 2 + rng.Int32N(int32(m.Rows()-2))
 				}
+				if row, ok := m.Row(specimen.ID(rows + rng.IntN(known))); ok {
+					history[0] = row
+					byText.Add(1)
+				}
 				if err := m.Score(history, *scores); err != nil {
 					failed.Add(1)
 				}
@@ -89,6 +101,19 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	users.Go(func() {
+		rng := rand.New(rand.NewPCG(9, 1))
+		for ctx.Err() == nil {
+			id := specimen.ID(rows + rng.IntN(known))
+			vector := []float32{rng.Float32(), rng.Float32(), rng.Float32(), rng.Float32()}
+			if rng.IntN(10) == 0 {
+				vector = nil
+			}
+			s.learn(s.texts.Load(), record(t, "knowledge", id, "e", vector...))
+			s.Refresh()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 	for range 100 { // allocators settle
 		swap()
 	}
@@ -100,7 +125,8 @@ func TestTwoHundredSwapsUnderLoad(t *testing.T) {
 	stop()
 	users.Wait()
 	s.closing.Wait()
-	t.Logf("%d look-ups during 300 swaps, resident memory %d -> %d kB", lookups.Load(), before, after)
+	t.Logf("%d look-ups during 300 swaps, %d with an item known by text, resident memory %d -> %d kB", lookups.Load(), byText.Load(), before, after)
+	require.Greater(t, byText.Load(), int64(100))
 	require.Zero(t, failed.Load())
 	require.EqualValues(t, next, testutil.ToFloat64(s.outcomes.WithLabelValues(swapped)))
 	require.Greater(t, lookups.Load(), int64(300))
@@ -199,4 +225,151 @@ func TestTheSnapshotsTopicIsFollowed(t *testing.T) {
 	if err := <-ended; err != nil {
 		require.ErrorIs(t, err, context.Canceled)
 	}
+}
+
+// run follows both topics as the server does.
+func run(t *testing.T, s *Scorer) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	var both sync.WaitGroup
+	both.Go(func() { _ = s.Run(ctx) })
+	both.Go(func() { _ = s.FollowKnowledge(ctx) })
+	t.Cleanup(func() { stop(); both.Wait() })
+}
+
+// byText is the row of an item, once the model in use has one.
+func (s *Scorer) byText(t *testing.T, id string) (row []float32) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		m := s.Acquire()
+		if m == nil {
+			return false
+		}
+		defer m.Release()
+		at, ok := m.Row(id)
+		if ok {
+			require.True(t, m.KnownByText(at))
+			row = m.engine.ItemVector(at)
+		}
+		return ok
+	}, 10*time.Second, 2*time.Millisecond, "%s has no row", id)
+	return row
+}
+
+func TestTheKnowledgeTopicIsFollowedWhileTheModelHasAUseForIt(t *testing.T) {
+	cfg, client := logged(t)
+	names := stream.NamesOf(cfg.Kafka.TopicPrefix)
+	s := onnxScorer(t, cfg)
+	tell := func(id string, vector ...float32) {
+		t.Helper()
+		require.NoError(t, client.ProduceSync(t.Context(), record(t, names.Knowledge(), id, "e", vector...)).FirstErr())
+	}
+	for _, id := range []string{"a", "b"} {
+		s.items.Apply(stream.Event[stream.Item]{Body: stream.Item{Item: id}})
+	}
+	tell("a", 1, 2, 3, 4)
+	tell("a", 4, 3, 2, 1)
+	tell("gone", 4, 3, 2, 1)
+	tell("gone")
+	base := specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 1))
+	publish(t, client, 0, base, nil)
+	run(t, s)
+	require.Eventually(t, func() bool { return s.State().Knowing }, 10*time.Second, 2*time.Millisecond)
+	require.Nil(t, s.texts.Load(), "a Base holds nothing")
+
+	towered := specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 2)), numbers)
+	publish(t, client, 1, towered, nil)
+	makes, err := tower.New(towered.Tensors)
+	require.NoError(t, err)
+	row := func(v ...float32) []float32 {
+		out, err := makes.Row(v)
+		require.NoError(t, err)
+		return out
+	}
+	require.Equal(t, row(4, 3, 2, 1), s.byText(t, "a"))
+	tell("b", 1, 1, 1, 1)
+	require.Equal(t, row(1, 1, 1, 1), s.byText(t, "b"))
+	tell("a", 9, 9, 9, 9)
+	require.Eventually(t, func() bool { return slices.Equal(row(9, 9, 9, 9), s.byText(t, "a")) }, 10*time.Second, 2*time.Millisecond)
+	state, _ := s.Knowledge()
+	require.Equal(t, 2, state.ByText)
+
+	restarted := New(cfg, ONNX, s.items, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	t.Cleanup(restarted.Close)
+	run(t, restarted)
+	require.Eventually(t, func() bool { return restarted.State().Knowing }, 10*time.Second, time.Millisecond)
+	state, _ = restarted.Knowledge()
+	require.Equal(t, 2, state.ByText, "it knows what the one before knew when it says that it is ready")
+
+	again := specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 3))
+	publish(t, client, 0, again, nil)
+	require.Eventually(t, func() bool { return s.texts.Load() == nil }, 10*time.Second, 2*time.Millisecond)
+	publish(t, client, 1, specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 4)), numbers), nil)
+	s.byText(t, "b")
+}
+
+func TestKnowledgeOfATransactionThatWasGivenUpIsNotServed(t *testing.T) {
+	cfg, client := logged(t)
+	names := stream.NamesOf(cfg.Kafka.TopicPrefix)
+	s := onnxScorer(t, cfg)
+	for _, id := range []string{"a", "b"} {
+		s.items.Apply(stream.Event[stream.Item]{Body: stream.Item{Item: id}})
+	}
+	txn, err := stream.NewTxn(t.Context(), cfg.Kafka, "writer")
+	require.NoError(t, err)
+	defer txn.Close()
+	require.NoError(t, txn.Begin())
+	require.NoError(t, txn.Produce(t.Context(), record(t, names.Knowledge(), "a", "e", 1, 2, 3, 4)))
+	require.NoError(t, txn.Abort(t.Context()))
+	require.NoError(t, client.ProduceSync(t.Context(), record(t, names.Knowledge(), "b", "e", 1, 2, 3, 4)).FirstErr())
+	publish(t, client, 0, specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 1)), numbers), nil)
+	run(t, s)
+	s.byText(t, "b")
+	m := s.Acquire()
+	defer m.Release()
+	require.Equal(t, 1, m.ByText())
+}
+
+func TestALogWithoutAKnowledgeTopicIsOneThatHoldsNone(t *testing.T) {
+	cfg, client := logged(t)
+	topic := stream.NamesOf(cfg.Kafka.TopicPrefix).Knowledge()
+	_, err := kadm.NewClient(client).DeleteTopics(t.Context(), topic)
+	require.NoError(t, err)
+	s := onnxScorer(t, cfg)
+	publish(t, client, 0, specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 1)), numbers), nil)
+	run(t, s)
+	require.Eventually(t, func() bool { return s.State().Knowing }, 10*time.Second, 2*time.Millisecond)
+}
+
+// Five thousand records make a few tables.
+func TestABurstOfKnowledgeMakesAFewTables(t *testing.T) {
+	cfg, client := logged(t)
+	topic := stream.NamesOf(cfg.Kafka.TopicPrefix).Knowledge()
+	s := onnxScorer(t, cfg)
+	publish(t, client, 0, specimen.WithTower(specimen.Proven(t, specimen.SASRec(specimen.Small, 20, 1)), numbers), nil)
+	run(t, s)
+	require.Eventually(t, func() bool { return s.State().Knowing }, 10*time.Second, 2*time.Millisecond)
+
+	const many = 5000
+	rng := rand.New(rand.NewPCG(1, 1))
+	var burst []*kgo.Record
+	for i := range many {
+		id := "new" + strconv.Itoa(i)
+		s.items.Apply(stream.Event[stream.Item]{Body: stream.Item{Item: id}})
+		burst = append(burst, record(t, topic, id, "e", rng.Float32(), rng.Float32(), rng.Float32(), rng.Float32()))
+	}
+	start := time.Now()
+	require.NoError(t, client.ProduceSync(t.Context(), burst...).FirstErr())
+	tables := map[int]bool{} // by their height
+	require.Eventually(t, func() bool {
+		state, _ := s.Knowledge()
+		tables[state.ByText] = true
+		return state.ByText == many
+	}, 30*time.Second, time.Millisecond)
+	t.Logf("%d items in %s, %d tables", many, time.Since(start), len(tables))
+	require.Less(t, len(tables), many/20)
+	m := s.Acquire()
+	defer m.Release()
+	require.Equal(t, 20+many, m.Rows())
+	require.NoError(t, m.Score([]int32{m.byText["new7"]}, *m.Buffer()))
 }

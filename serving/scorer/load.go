@@ -66,6 +66,9 @@ func (s *Scorer) load(c *candidate) (_ *Model, err error) {
 	if err := m.warm(); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
+	if err := m.likes(); err != nil {
+		return nil, fmt.Errorf("ranking for an unknown user: %w", err)
+	}
 	whole, err := s.withTexts(m)
 	if err != nil {
 		return nil, fmt.Errorf("adding the items that only a text is known of: %w", err)
@@ -129,8 +132,7 @@ func (m *Model) use(engine Engine) {
 	}
 }
 
-// warm runs the engine as look-ups will, and keeps what it answers to an unknown
-// user as the model's list of popular items.
+// warm runs the engine as look-ups will.
 func (m *Model) warm() error {
 	scores := m.Buffer()
 	defer m.Recycle(scores)
@@ -143,7 +145,14 @@ func (m *Model) warm() error {
 			return err
 		}
 	}
-	if err := m.Score(longest[:1], *scores); err != nil {
+	return nil
+}
+
+// likes keeps what the model answers to an unknown user as its list of popular items.
+func (m *Model) likes() error {
+	scores := m.Buffer()
+	defer m.Recycle(scores)
+	if err := m.Score([]int32{vocab.Unknown}, *scores); err != nil {
 		return err
 	}
 	var top ranking.Top

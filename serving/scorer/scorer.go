@@ -113,8 +113,10 @@ func New(cfg config.Config, build Build, items *catalogue.Catalogue, reg prometh
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "seralm_serving_text_rows", Help: "Items that look-ups know by their text alone.",
 		}, func() float64 {
-			known, _ := s.Knowledge()
-			return float64(known.ByText)
+			if m := s.current.Load(); m != nil {
+				return float64(m.ByText())
+			}
+			return 0
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "seralm_serving_snapshot_age_seconds", Help: "Time since the model in use was published.",

@@ -68,28 +68,27 @@ func (x *texts) put(id string, vector []float32, encoder string, at time.Time, b
 		x.by[id], x.order = t, append(x.order, t)
 	}
 	t.vector, t.encoder, t.row, t.maker = vector, unique.Make(encoder), nil, nil
-	x.changed(at)
+	x.version++
+	x.saw(at)
 	if by != nil {
 		err = t.make(by) // now, record by record, rather than all at once for a table
 	}
 	return true, err
 }
 
-// remove forgets an item and reports whether it was known.
-func (x *texts) remove(id string, at time.Time) bool {
+// remove forgets an item.
+func (x *texts) remove(id string, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t, ok := x.by[id]
-	if ok {
+	if t, ok := x.by[id]; ok {
 		t.vector = nil // rows takes it out of order
 		delete(x.by, id)
+		x.version++
 	}
-	x.changed(at)
-	return ok
+	x.saw(at)
 }
 
-func (x *texts) changed(at time.Time) {
-	x.version++
+func (x *texts) saw(at time.Time) {
 	if at.After(x.newest) {
 		x.newest = at
 	}
@@ -119,13 +118,27 @@ func (x *texts) now() basis {
 	return basis{x, x.version}
 }
 
+// breath is after how many items rows lets others in: another tower makes all rows
+// anew, which may take seconds.
+const breath = 256
+
 // rows makes the rows of the items that m has not learnt and that items describes. Of
-// what the model cannot use, failed is told.
+// what the model cannot use, failed is told. The basis is that of the beginning: what
+// changes meanwhile makes another. One call at a time, for no other shortens x.order.
 func (x *texts) rows(m *Model, items *catalogue.Catalogue, failed func(encoder string, err error)) (by []*catalogue.Item, rows [][]float32, from basis) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	from = basis{x, x.version}
 	x.order = slices.DeleteFunc(x.order, func(t *text) bool { return t.vector == nil })
-	for _, t := range x.order {
+	for i := 0; i < len(x.order); i++ {
+		if i%breath == breath-1 {
+			x.mu.Unlock()
+			x.mu.Lock()
+		}
+		t := x.order[i]
+		if t.vector == nil {
+			continue // removed just now
+		}
 		if _, learnt := m.vocabulary.Row(t.id); learnt {
 			continue
 		}
@@ -142,5 +155,5 @@ func (x *texts) rows(m *Model, items *catalogue.Catalogue, failed func(encoder s
 			by, rows = append(by, t.item), append(rows, t.row)
 		}
 	}
-	return by, rows, basis{x, x.version}
+	return by, rows, from
 }
