@@ -70,9 +70,9 @@ func TestSASRecRanksAsWellAsItDid(t *testing.T) {
 		epochs, batch   = 6, 64
 	)
 	histories, rows := readRatings(t)
-	hyper := Hyper{Dim: 32, Layers: 2, Heads: 2, Inner: 64, MaxLen: 50}
+	hyper := Hyper{Name: "sasrec", Dim: 32, Layers: 2, Heads: 2, Inner: 64, MaxLen: 50}
 	o := Options{Seed: 1, LearningRate: 4e-3, Dropout: 0.2, ClipNorm: 5, Threads: 1}
-	m, err := NewSASRec(hyper, rows, o)
+	m, err := New(hyper, rows, o)
 	require.NoError(t, err)
 	defer m.Close()
 	popularity := NewPopularity()
@@ -120,7 +120,7 @@ func TestSASRecRanksAsWellAsItDid(t *testing.T) {
 	require.NoError(t, err)
 	state, err = snapshot.DecodeTensors(saved)
 	require.NoError(t, err)
-	again, err := NewSASRec(hyper, vocab.FirstItem, o)
+	again, err := New(hyper, vocab.FirstItem, o)
 	require.NoError(t, err)
 	defer again.Close()
 	require.NoError(t, again.Restore(state, rows))

@@ -48,7 +48,7 @@ func (f *recboleFixture) table(t snapshot.Tensor) snapshot.Tensor {
 	return snapshot.Tensor{Shape: []int64{int64(len(data) / d), int64(d)}, Data: data}
 }
 
-func readRecBole(t *testing.T) (*recboleFixture, *SASRec) {
+func readRecBole(t *testing.T) (*recboleFixture, *Model) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/recbole/sasrec.json")
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func readRecBole(t *testing.T) (*recboleFixture, *SASRec) {
 
 	rows := f.Items + recboleShift
 	s := f.Sizes
-	m, err := NewSASRec(Hyper{Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, Inner: s.Inner, MaxLen: s.MaxLen}, rows, Options{Threads: 1})
+	m, err := New(Hyper{Name: "sasrec", Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, Inner: s.Inner, MaxLen: s.MaxLen}, rows, Options{Threads: 1})
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
 	require.NoError(t, m.Restore(f.Weights, rows))
