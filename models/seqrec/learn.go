@@ -20,7 +20,8 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 	if n == 0 {
 		return Loss{}, nil
 	}
-	var nll, norm float64
+	var loss answer
+	var norm float64
 	err = m.thread.Do(func(s *tensor.Scope) {
 		s.Seed(mix(m.opts.Seed, step))
 		var items, table, hidden, penalty *tensor.Tensor
@@ -41,18 +42,34 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 				penalty = e.penalty(pass{Scope: s, params: m.params})
 			}
 		})
-		var byHidden, byItems *tensor.Tensor
-		nll, byHidden, byItems = crossEntropy(s, m.realItems(s, table), hidden, targets)
-		if !finite(nll) {
+		q := question{items: m.realItems(s, table), hidden: hidden, targets: targets, rho: m.rho(s)}
+		if m.opts.HistoryBias {
+			q.seen = histories(groups)
+		}
+		var drawn *tensor.Tensor // rows of the table; nil: all
+		if m.opts.Negatives > 0 {
+			c := sample(groups, targets, m.rows-vocab.FirstItem, m.opts.Negatives, mix(m.opts.Seed, step))
+			drawn = s.I64(c.rows, int64(len(c.rows)))
+			q = c.ask(s, q, drawn)
+		}
+		loss = crossEntropy(s, q)
+		if !finite(loss.nll) {
 			return
 		}
-		if penalty == nil {
-			s.BackwardFrom([]*tensor.Tensor{hidden}, []*tensor.Tensor{byHidden})
-		} else {
-			s.BackwardFrom([]*tensor.Tensor{hidden, penalty}, []*tensor.Tensor{byHidden, s.Full(1, tensor.Float32, 1)})
+		outputs, gradients := []*tensor.Tensor{hidden}, []*tensor.Tensor{loss.hidden}
+		if penalty != nil {
+			outputs, gradients = append(outputs, penalty), append(gradients, s.Full(1, tensor.Float32, 1))
 		}
+		if m.opts.HistoryBias {
+			outputs, gradients = append(outputs, m.params.Get(historyBias)), append(gradients, s.Full(loss.rho, tensor.Float32, 1))
+		}
+		s.BackwardFrom(outputs, gradients)
 		byTable := s.Gradient(table)
-		s.AddInPlace(m.realItems(s, byTable), byItems)
+		if drawn == nil {
+			s.AddInPlace(m.realItems(s, byTable), loss.items)
+		} else {
+			s.IndexAddInPlace(m.realItems(s, byTable), 0, drawn, loss.items)
+		}
 		if m.knowledge != nil {
 			s.BackwardFrom([]*tensor.Tensor{items}, []*tensor.Tensor{byTable})
 		}
@@ -63,12 +80,12 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 	switch {
 	case err != nil:
 		return Loss{}, fmt.Errorf("%s: learning from %d sequences: %w", m.hyper.Name, len(batch), err)
-	case !finite(nll):
-		return Loss{}, &NumericError{What: "loss", Value: nll, Step: step}
+	case !finite(loss.nll):
+		return Loss{}, &NumericError{What: "loss", Value: loss.nll, Step: step}
 	case !finite(norm):
 		return Loss{}, &NumericError{What: "gradient norm", Value: norm, Step: step}
 	}
-	return Loss{NLL: nll, Targets: n}, nil
+	return Loss{NLL: loss.nll, Targets: n}, nil
 }
 
 // realItems are the rows of a table that can be targets.

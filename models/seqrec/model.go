@@ -33,6 +33,11 @@ type Options struct {
 	// learnt without its id in a step.
 	Knowledge int
 	IDDropout float64
+	// Negatives is how many items a step's softmax draws besides those that its batch
+	// names; 0 = all: the full softmax.
+	Negatives int
+	// HistoryBias adds one learned number to the score of what the history holds.
+	HistoryBias bool
 }
 
 // Model is a recommender that is trained by gradients: an architecture that makes one
@@ -89,6 +94,9 @@ func (m *Model) shapes() []shaped {
 	out := append([]shaped{table}, m.encoder.shapes()...)
 	if m.opts.Knowledge > 0 {
 		out = append(out, m.towerShapes()...)
+	}
+	if m.opts.HistoryBias {
+		out = append(out, shaped{historyBias, []int64{1}, zeros})
 	}
 	return out
 }

@@ -261,10 +261,11 @@ func lossAt(t *testing.T, m *Model, items []int32, at int) float64 {
 	return all(at) - all(at+1)
 }
 
-// What a model scores for a history is what it learns to predict after it.
+// What a model scores for a history is what it learns to predict after it, with what it
+// adds for items that the history holds.
 func TestEachLossIsThatOfTheScores(t *testing.T) {
 	each(t, func(t *testing.T, h Hyper) {
-		m := newTiny(t, h, Options{Seed: 11})
+		m := newTiny(t, h, Options{Seed: 11, HistoryBias: true})
 		stir(t, m)
 		items := []int32{4, 5, 9, 1, 7, 7, 11, 3, 2}
 		for to := 1; to < len(items); to++ {

@@ -50,9 +50,15 @@ func (m *Model) score(s *tensor.Scope, table *tensor.Tensor, histories [][]int32
 		width = len(kept[len(kept)-1])
 	}
 	users := m.encode(s, table, groupOf(kept, width), 0)
+	rho := float32(m.rho(s))
 	scores := s.Values(s.Matmul(users, s.Transpose(table, 0, 1)))
 	for i, w := range which {
 		row := scores[i*m.rows : (i+1)*m.rows : (i+1)*m.rows]
+		if m.opts.HistoryBias {
+			for item := range once(kept[i]) {
+				row[item] += rho
+			}
+		}
 		row[vocab.Padding], row[vocab.Unknown] = negInf, negInf
 		out[w] = row
 	}

@@ -68,6 +68,9 @@ func (m *Model) restore(state map[string]snapshot.Tensor, rows int, full bool) e
 	if _, ok := state[idWeight]; ok && m.knowledge == nil {
 		return errors.New(m.hyper.Name + ": the state is that of a model with knowledge, this one has none: set recommender.knowledge_dim as it was")
 	}
+	if _, ok := state[historyBias]; ok && !m.opts.HistoryBias {
+		return errors.New(m.hyper.Name + ": the state has a history_bias, this model none: set recommender.history_bias as it was")
+	}
 	was := m.rows
 	m.rows = rows
 	if t, ok := state[itemTable]; ok && len(t.Shape) == 2 && t.Shape[0] >= vocab.FirstItem && t.Shape[0] < int64(rows) {
