@@ -131,6 +131,12 @@ type Recommender struct {
 	// from their vectors alone.
 	KnowledgeDim int     `yaml:"knowledge_dim" env:"KNOWLEDGE_DIM"`
 	IDDropout    float64 `yaml:"id_dropout" env:"ID_DROPOUT"`
+	// Negatives is how many items a step's softmax draws besides those that its events
+	// name; 0 = all of them, which is exact and affordable up to some 60,000 items.
+	Negatives int `yaml:"negatives" env:"NEGATIVES"`
+	// HistoryBias learns one number that an item's score gains for being in the user's
+	// history: negative where people do not come back to an item, positive where they do.
+	HistoryBias bool `yaml:"history_bias" env:"HISTORY_BIAS"`
 	// Sizes of one architecture each, which the others do not look at.
 	Interests  int `yaml:"k_interests" env:"K_INTERESTS"` // LightSANs: what a history is condensed to
 	Segments   int `yaml:"segments" env:"SEGMENTS"`       // PAUP: m, likewise

@@ -74,6 +74,7 @@ func (c Config) Validate() error {
 	v.between("recommender.threads", int64(r.Threads), 1, 1024)
 	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 1<<14)
 	v.check(r.IDDropout >= 0 && r.IDDropout < 1, "recommender.id_dropout", r.IDDropout, "at least 0 and below 1")
+	v.between("recommender.negatives", int64(r.Negatives), 0, 1<<24)
 	v.sizes(r)
 
 	t := c.Trainer

@@ -14,7 +14,7 @@ func newModel(c config.Recommender) (*seqrec.Model, error) {
 		Interests: c.Interests, Segments: c.Segments, Kernel: c.Kernel, Vertical: c.Vertical, Horizontal: c.Horizontal,
 	}, 0, seqrec.Options{
 		Seed: c.Seed, LearningRate: c.LearningRate, Dropout: c.Dropout, ClipNorm: c.ClipNorm, Threads: c.Threads, Device: c.Device,
-		Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout,
+		Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout, Negatives: c.Negatives, HistoryBias: c.HistoryBias,
 	})
 }
 
