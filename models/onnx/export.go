@@ -32,10 +32,25 @@ func Export(a snapshot.Architecture, weights map[string]snapshot.Tensor) ([]byte
 	}
 	g := newGraph(a.Name, weights)
 	history := g.node("Gather", []string{inputItems, g.node("Reshape", []string{inputHistory, g.ints(-1)})}, attrInt("axis", 0)) // [T, d]
-	user := encode(g, a, history)
-	out, err := g.finish(g.node("Gemm", []string{user, inputItems}, attrInt("transB", 1)), int64(a.Dim))
+	scores := g.node("Gemm", []string{encode(g, a, history), inputItems}, attrInt("transB", 1))
+	if _, ok := weights[historyBias]; ok {
+		scores = g.repeats(scores)
+	}
+	out, err := g.finish(scores, int64(a.Dim))
 	if err != nil {
 		return nil, fmt.Errorf("exporting %s: %w", a.Name, err)
 	}
 	return out, nil
+}
+
+// historyBias is a model's tensor [1]: what an item's score gains for being in the
+// history.
+const historyBias = "history_bias"
+
+// repeats adds the history's bias. An item that comes twice is written twice, and is the
+// same both times.
+func (g *graph) repeats(scores string) string {
+	rho := g.floats(historyBias, g.weight(historyBias, 1), 1)
+	seen := g.node("GatherElements", []string{scores, inputHistory}, attrInt("axis", 1)) // [1, T]
+	return g.node("ScatterElements", []string{scores, inputHistory, g.node("Add", []string{seen, rho})}, attrInt("axis", 1))
 }

@@ -81,6 +81,36 @@ func TestTheGraphScoresAsTheModelDoes(t *testing.T) {
 	}
 }
 
+func TestWhatTheHistoryHoldsIsGivenItsBiasOnce(t *testing.T) {
+	const rows, rho = 20, -1.5 // few rows: items repeat
+	for name, h := range architectures {
+		t.Run(name, func(t *testing.T) {
+			snap, model := trained(t, h, rows, 0)
+			snap.Tensors[historyBias] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{rho}}
+			s, err := NewScorer(snap)
+			require.NoError(t, err)
+			defer s.Close()
+			histories := histories(100, h.MaxLen, rows)
+			want, err := model.Scores(t.Context(), histories)
+			require.NoError(t, err)
+			got := make([]float32, rows)
+			for i, history := range histories {
+				kept := history[max(0, len(history)-h.MaxLen):]
+				for row := range want[i] {
+					if slices.Contains(kept, int32(row)) {
+						want[i][row] += rho
+					}
+				}
+				require.NoError(t, s.Score(history, got))
+				requireSame(t, want[i][vocab.FirstItem:], got[vocab.FirstItem:])
+			}
+			snap.Tensors[historyBias] = snapshot.Tensor{Shape: []int64{2}, Data: []float32{1, 2}}
+			_, err = NewScorer(snap)
+			require.ErrorContains(t, err, "tensor history_bias is [2]")
+		})
+	}
+}
+
 // A model with knowledge publishes the table of a Base, so the graph knows no other; and
 // rows that only a text is known of are added to the table behind the model's own.
 func TestAFoldedTableScoresAsTheModelDoesAndTakesMoreRows(t *testing.T) {
