@@ -2,14 +2,13 @@
 // Runtime, without libtorch.
 //
 // A graph takes a history and the item table and gives the scores of all items.
-// The table is an input, not a constant: rows can change, and come, while the session
-// stays. Only the user's vector is needed, the hidden state of the last position, so
-// the last layer computes little else.
+// The table is an input, not a constant: rows can change while the session stays.
+// Only the hidden state of the last position is needed, so the last layer computes
+// nothing else.
 //
 // There is one file for each architecture, which reads like its equations and takes
-// its weights under RecBole's names (see export.go for what they have in common). Those
-// without a mask see padding; it is made inside the graph and its vectors are zero,
-// whatever the table's row for it holds.
+// its weights under RecBole's names. Those without a mask see padding; it is made inside
+// the graph and its vectors are zero, whatever the table's row for it holds.
 //
 // It may import snapshot and vocab. It must not know where snapshots come from.
 package onnx

@@ -64,7 +64,7 @@ func TestTheGraphScoresAsTheModelDoes(t *testing.T) {
 	const rows = 400
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, model := trained(t, h, rows, 0)
+			snap, model := trained(t, h, rows)
 			s, err := NewScorer(snap)
 			require.NoError(t, err)
 			defer s.Close()
@@ -85,7 +85,7 @@ func TestWhatTheHistoryHoldsIsGivenItsBiasOnce(t *testing.T) {
 	const rows, rho = 20, -1.5 // few rows: items repeat
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, model := trained(t, h, rows, 0)
+			snap, model := trained(t, h, rows)
 			snap.Tensors[historyBias] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{rho}}
 			s, err := NewScorer(snap)
 			require.NoError(t, err)
@@ -117,7 +117,7 @@ func TestAFoldedTableScoresAsTheModelDoesAndTakesMoreRows(t *testing.T) {
 	const rows, added, k = 60, 15, 6
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, model := trained(t, h, rows, k)
+			snap, model := trainedWith(t, h, rows, k)
 			graph, err := Export(snap.Architecture, snap.Tensors)
 			require.NoError(t, err)
 			compare := func(model *seqrec.Model, table snapshot.Tensor) {
@@ -180,7 +180,7 @@ func run(t *testing.T, graph []byte, table snapshot.Tensor, maxLen int, historie
 func TestPaddingIsNothingWhateverTheTableSaysOfIt(t *testing.T) {
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, _ := trained(t, h, 30, 0)
+			snap, _ := trained(t, h, 30)
 			scores := func() []float32 {
 				s, err := NewScorer(snap)
 				require.NoError(t, err)
@@ -201,7 +201,7 @@ func TestPaddingIsNothingWhateverTheTableSaysOfIt(t *testing.T) {
 func TestATensorThatIsMissingOrHasAnotherShapeIsNamed(t *testing.T) {
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, _ := trained(t, h, 10, 0)
+			snap, _ := trained(t, h, 10)
 			for tensor, was := range maps.Clone(snap.Tensors) {
 				if tensor == "item_embedding.weight" {
 					continue // an input
@@ -223,7 +223,7 @@ func TestATensorThatIsMissingOrHasAnotherShapeIsNamed(t *testing.T) {
 func TestSizesThatCannotBeAreRefused(t *testing.T) {
 	for name, h := range architectures {
 		t.Run(name, func(t *testing.T) {
-			snap, _ := trained(t, h, 10, 0)
+			snap, _ := trained(t, h, 10)
 			sizes := []func(*snapshot.Architecture) *int{
 				func(a *snapshot.Architecture) *int { return &a.Dim },
 				func(a *snapshot.Architecture) *int { return &a.MaxLen },
@@ -262,7 +262,7 @@ func BenchmarkScore(b *testing.B) {
 		{Name: "caser", Dim: 64, MaxLen: 10, Vertical: 4, Horizontal: 8},
 	} {
 		b.Run(h.Name, func(b *testing.B) {
-			snap, _ := trained(b, h, rows, 0)
+			snap, _ := trained(b, h, rows)
 			s, err := NewScorer(snap)
 			require.NoError(b, err)
 			defer s.Close()

@@ -27,8 +27,14 @@ func TestMain(m *testing.M) {
 }
 
 // trained returns a model whose weights are far from their first values, and its
-// snapshot. With knowledge, every other item has a vector of so many numbers.
-func trained(t testing.TB, h seqrec.Hyper, rows, knowledge int) (*snapshot.Snapshot, *seqrec.Model) {
+// snapshot.
+func trained(t testing.TB, h seqrec.Hyper, rows int) (*snapshot.Snapshot, *seqrec.Model) {
+	t.Helper()
+	return trainedWith(t, h, rows, 0)
+}
+
+// trainedWith is trained with knowledge: every other item has a vector of so many numbers.
+func trainedWith(t testing.TB, h seqrec.Hyper, rows, knowledge int) (*snapshot.Snapshot, *seqrec.Model) {
 	t.Helper()
 	m, err := seqrec.New(h, rows, seqrec.Options{Seed: 1, Threads: 1, Knowledge: knowledge})
 	require.NoError(t, err)
@@ -88,7 +94,7 @@ func top(scores []float32, n int) []int {
 }
 
 func TestTheProbeTellsAModelThatIsNotTheTrainers(t *testing.T) {
-	snap, model := trained(t, small, 50, 0)
+	snap, model := trained(t, small, 50)
 	snap.Probe.Histories = [][]int32{{2, 3, 4}, {5}}
 	scores, err := model.Scores(t.Context(), snap.Probe.Histories)
 	require.NoError(t, err)
@@ -119,7 +125,7 @@ func TestASnapshotThatDoesNotFitIsRefused(t *testing.T) {
 		"heads":            {func(s *snapshot.Snapshot) { s.Architecture.Heads = 3 }, "impossible sizes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			snap, _ := trained(t, small, 20, 0)
+			snap, _ := trained(t, small, 20)
 			c.damage(snap)
 			_, err := NewScorer(snap)
 			require.ErrorContains(t, err, c.want)
@@ -128,7 +134,7 @@ func TestASnapshotThatDoesNotFitIsRefused(t *testing.T) {
 }
 
 func TestBadHistoriesAreErrors(t *testing.T) {
-	snap, _ := trained(t, small, 20, 0)
+	snap, _ := trained(t, small, 20)
 	s, err := NewScorer(snap)
 	require.NoError(t, err)
 	out := make([]float32, 20)
@@ -144,7 +150,7 @@ func TestBadHistoriesAreErrors(t *testing.T) {
 
 // Sessions come and go under load: no failure but ErrClosed, no growth.
 func TestScorersComeAndGoWithCallsInFlight(t *testing.T) {
-	snap, _ := trained(t, small, 50, 0)
+	snap, _ := trained(t, small, 50)
 	cycle := func(n int) {
 		for range n {
 			s, err := NewScorer(snap)
