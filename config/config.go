@@ -110,11 +110,11 @@ type Histories struct {
 // Symbols follow RecBole: hidden_size d, inner_size, n_layers, n_heads.
 type Recommender struct {
 	Name         string  `yaml:"name" env:"NAME"`                 // key of its snapshots
-	Architecture string  `yaml:"architecture" env:"ARCHITECTURE"` // sasrec
+	Architecture string  `yaml:"architecture" env:"ARCHITECTURE"` // sasrec | gru4rec | lightsans | paup | caser
 	Dim          int     `yaml:"dim" env:"DIM"`
 	Layers       int     `yaml:"layers" env:"LAYERS"`
 	Heads        int     `yaml:"heads" env:"HEADS"`
-	Inner        int     `yaml:"inner" env:"INNER"`
+	Inner        int     `yaml:"inner" env:"INNER"` // of a GRU4Rec: its hidden_size
 	MaxLen       int     `yaml:"max_len" env:"MAX_LEN"`
 	Dropout      float64 `yaml:"dropout" env:"DROPOUT"`
 	LearningRate float64 `yaml:"learning_rate" env:"LEARNING_RATE"`
@@ -132,6 +132,18 @@ type Recommender struct {
 	// from their vectors alone.
 	KnowledgeDim int     `yaml:"knowledge_dim" env:"KNOWLEDGE_DIM"`
 	IDDropout    float64 `yaml:"id_dropout" env:"ID_DROPOUT"`
+	// Negatives is how many items a step's softmax draws besides those that its events
+	// name; 0 = all of them, which is exact and affordable up to some 60,000 items.
+	Negatives int `yaml:"negatives" env:"NEGATIVES"`
+	// HistoryBias learns one number that an item's score gains for being in the user's
+	// history: negative where people do not come back to an item, positive where they do.
+	HistoryBias bool `yaml:"history_bias" env:"HISTORY_BIAS"`
+	// Sizes of one architecture each, which the others do not look at.
+	Interests  int `yaml:"k_interests" env:"K_INTERESTS"` // LightSANs: what a history is condensed to
+	Segments   int `yaml:"segments" env:"SEGMENTS"`       // PAUP: m, likewise
+	Kernel     int `yaml:"kernel" env:"KERNEL"`           // PAUP: k1, width of the first convolution
+	Vertical   int `yaml:"n_v" env:"N_V"`                 // Caser: vertical filters
+	Horizontal int `yaml:"n_h" env:"N_H"`                 // Caser: horizontal filters of each height
 }
 
 // Trainer configures the online learning of the recommender from the stream.
@@ -233,6 +245,7 @@ func Default() Config {
 		Recommender: Recommender{
 			Name: "recommender", Architecture: "sasrec", Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50,
 			Dropout: 0.2, LearningRate: 1e-3, ClipNorm: 5, Seed: 1, Device: "cpu", Threads: 1, IDDropout: 0.3,
+			Interests: 5, Segments: 4, Kernel: 10, Vertical: 4, Horizontal: 8,
 		},
 		Trainer: Trainer{
 			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,

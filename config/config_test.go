@@ -34,7 +34,11 @@ func TestBadFiles(t *testing.T) {
 		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
 		"half_mtls":        {"kafka.tls.cert_file", "kafka.tls.key_file"},
 		"knowledge":        {`knowledge.domain is "music"`, "movies, books, businesses, generic", "knowledge.top_p is 0", `knowledge.dtype is "int8"`, "knowledge.device"},
-		"architecture":     {`recommender.architecture is "markov"`, "sasrec"},
+		"architecture":     {`recommender.architecture is "markov"`, "sasrec, gru4rec, lightsans, paup, caser"},
+		"negatives":        {"recommender.negatives is -1", "between 0 and"},
+		"k_interests":      {"recommender.k_interests is 51", "between 1 and 50"},
+		"paup":             {"recommender.kernel is 13", "times recommender.segments (4) at most recommender.max_len (50)", "recommender.dim is 8"},
+		"caser":            {"recommender.max_len is 51", "filters of each height", "recommender.n_v is 0", "recommender.n_h is -1"},
 	}
 	files, err := filepath.Glob("testdata/*.bad.yml")
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 )
 
 // Architectures that a recommender can be built with.
-var Architectures = []string{"sasrec"}
+var Architectures = []string{"sasrec", "gru4rec", "lightsans", "paup", "caser"}
 
 // Domains that there are prompts for.
 var Domains = []string{"movies", "books", "businesses", "generic"}
@@ -74,6 +74,8 @@ func (c Config) Validate() error {
 	v.between("recommender.threads", int64(r.Threads), 1, 1024)
 	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 1<<14)
 	v.check(r.IDDropout >= 0 && r.IDDropout < 1, "recommender.id_dropout", r.IDDropout, "at least 0 and below 1")
+	v.between("recommender.negatives", int64(r.Negatives), 0, 1<<24)
+	v.sizes(r)
 
 	t := c.Trainer
 	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 100_000)
@@ -138,6 +140,23 @@ func (v *validator) atLeast(key string, got, lo time.Duration) {
 
 func (v *validator) oneOf(key, got string, allowed ...string) {
 	v.check(slices.Contains(allowed, got), key, got, "one of "+strings.Join(allowed, ", "))
+}
+
+// sizes checks what one architecture has, and no other looks at.
+func (v *validator) sizes(r Recommender) {
+	switch r.Architecture {
+	case "lightsans":
+		v.between("recommender.k_interests", int64(r.Interests), 1, int64(r.MaxLen))
+	case "paup":
+		v.between("recommender.segments", int64(r.Segments), 1, int64(r.MaxLen))
+		v.check(r.Kernel >= 1 && r.Kernel*r.Segments <= r.MaxLen, "recommender.kernel", r.Kernel,
+			fmt.Sprintf("at least 1, and times recommender.segments (%d) at most recommender.max_len (%d)", r.Segments, r.MaxLen))
+		v.check(r.Dim >= 16, "recommender.dim", r.Dim, "at least 16 for paup, whose convolutions have a sixteenth of it as channels")
+	case "caser":
+		v.check(r.MaxLen <= 50, "recommender.max_len", r.MaxLen, "at most 50 for caser, which has filters of each height up to it; 10 is usual")
+		v.between("recommender.n_v", int64(r.Vertical), 1, 1024)
+		v.between("recommender.n_h", int64(r.Horizontal), 1, 1024)
+	}
 }
 
 func (v *validator) device(key, got string) {

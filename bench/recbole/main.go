@@ -20,7 +20,7 @@ import (
 // The sizes of peer.py. A batch is as many windows as make about 3,000
 // targets; RecBole's batch of 1,024 prefixes has one target each.
 var (
-	hyper   = seqrec.Hyper{Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}
+	hyper   = seqrec.Hyper{Name: "sasrec", Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}
 	options = seqrec.Options{Seed: 1, LearningRate: 1e-3, Dropout: 0.2, ClipNorm: 5, Threads: 2}
 )
 
@@ -45,7 +45,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	model, err := seqrec.NewSASRec(hyper, rows, options)
+	model, err := seqrec.New(hyper, rows, options)
 	if err != nil {
 		return err
 	}

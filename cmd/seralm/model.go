@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"seralm/config"
 	"seralm/consumers/pregenerator/native"
 	"seralm/models/encoder"
@@ -10,17 +8,14 @@ import (
 )
 
 // newModel makes the recommender that the configuration describes, untrained.
-func newModel(c config.Recommender) (*seqrec.SASRec, error) {
-	h := seqrec.Hyper{Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, Inner: c.Inner, MaxLen: c.MaxLen}
-	o := seqrec.Options{
+func newModel(c config.Recommender) (*seqrec.Model, error) {
+	return seqrec.New(seqrec.Hyper{
+		Name: c.Architecture, Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, Inner: c.Inner, MaxLen: c.MaxLen,
+		Interests: c.Interests, Segments: c.Segments, Kernel: c.Kernel, Vertical: c.Vertical, Horizontal: c.Horizontal,
+	}, 0, seqrec.Options{
 		Seed: c.Seed, LearningRate: c.LearningRate, Dropout: c.Dropout, ClipNorm: c.ClipNorm, Threads: c.Threads, Device: c.Device,
-		Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout,
-	}
-	switch c.Architecture {
-	case "sasrec":
-		return seqrec.NewSASRec(h, 0, o)
-	}
-	return nil, fmt.Errorf("BUG: architecture %q passed validation", c.Architecture)
+		Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout, Negatives: c.Negatives, HistoryBias: c.HistoryBias,
+	})
 }
 
 // models are those that write knowledge.

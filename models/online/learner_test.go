@@ -14,7 +14,7 @@ import (
 
 func newLearner(t *testing.T) *Learner {
 	t.Helper()
-	m, err := seqrec.NewSASRec(seqrec.Hyper{Dim: 8, Layers: 1, Heads: 2, Inner: 8, MaxLen: 6}, 2,
+	m, err := seqrec.New(seqrec.Hyper{Name: "sasrec", Dim: 8, Layers: 1, Heads: 2, Inner: 8, MaxLen: 6}, 2,
 		seqrec.Options{Seed: 3, LearningRate: 1e-2, Dropout: 0.2, ClipNorm: 1, Threads: 1})
 	require.NoError(t, err)
 	t.Cleanup(m.Close)

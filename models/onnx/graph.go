@@ -53,6 +53,17 @@ func (g *graph) nodes(op string, inputs []string, outputs int, attrs ...*pb.Attr
 	return names
 }
 
+// length is the length of the history, [1].
+func (g *graph) length() string {
+	return g.node("Slice", []string{g.node("Shape", []string{inputHistory}), g.ints(1), g.ints(2)})
+}
+
+// padded stretches a history [T, d] to [L, d] with zeros at its end.
+func (g *graph) padded(x string, a snapshot.Architecture) string {
+	missing := g.node("Sub", []string{g.ints(int64(a.MaxLen)), g.length()})
+	return g.node("Pad", []string{x, g.node("Concat", []string{g.ints(0, 0), missing, g.ints(0)}, attrInt("axis", 0))})
+}
+
 // weight returns the values of a tensor of the snapshot, whose shape must be as said.
 func (g *graph) weight(name string, shape ...int64) []float32 {
 	t, ok := g.weights[name]
@@ -122,10 +133,20 @@ func (g *graph) linear(x string, in, out int64, names ...string) string {
 	return g.node("Add", []string{g.node("MatMul", []string{x, wName}), bName})
 }
 
-func (g *graph) layerNorm(x, name string, d int64, eps float32) string {
+// conv is a convolution with the snapshot's name.weight, of a shape [out, in, ...], and
+// name.bias.
+func (g *graph) conv(x, name string, shape []int64, attrs ...*pb.AttributeProto) string {
+	w := g.floats(name+".weight", g.weight(name+".weight", shape...), shape...)
+	b := g.floats(name+".bias", g.weight(name+".bias", shape[0]), shape[0])
+	return g.node("Conv", []string{x, w, b}, attrs...)
+}
+
+const layerNormEps = 1e-12
+
+func (g *graph) layerNorm(x, name string, d int64) string {
 	w := g.floats(name+".weight", g.weight(name+".weight", d), d)
 	b := g.floats(name+".bias", g.weight(name+".bias", d), d)
-	return g.node("LayerNormalization", []string{x, w, b}, attrInt("axis", -1), attrFloat("epsilon", eps))
+	return g.node("LayerNormalization", []string{x, w, b}, attrInt("axis", -1), attrFloat("epsilon", layerNormEps))
 }
 
 // gelu is the exact one: x/2 (1 + erf(x/sqrt 2)). ONNX Runtime fuses the pattern.

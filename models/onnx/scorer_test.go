@@ -1,7 +1,6 @@
 package onnx
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"math"
@@ -28,28 +27,42 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// trained returns a snapshot of a model whose weights are far from symmetric, and
-// the model.
-func trained(t testing.TB, h seqrec.Hyper, rows int) (*snapshot.Snapshot, *seqrec.SASRec) {
+// trained returns a model whose weights are far from their first values, and its
+// snapshot.
+func trained(t testing.TB, h seqrec.Hyper, rows int) (*snapshot.Snapshot, *seqrec.Model) {
 	t.Helper()
-	m, err := seqrec.NewSASRec(h, rows, seqrec.Options{Seed: 1, Threads: 1})
+	return trainedWith(t, h, rows, 0)
+}
+
+// trainedWith is trained with knowledge: every other item has a vector of so many numbers.
+func trainedWith(t testing.TB, h seqrec.Hyper, rows, knowledge int) (*snapshot.Snapshot, *seqrec.Model) {
+	t.Helper()
+	m, err := seqrec.New(h, rows, seqrec.Options{Seed: 1, Threads: 1, Knowledge: knowledge})
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
-	state, err := m.State()
-	require.NoError(t, err)
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, w := range state {
-		for i := range w.Data {
-			w.Data[i] += float32(0.2 * r.NormFloat64())
+	for row := int32(vocab.FirstItem); knowledge > 0 && int(row) < rows; row += 2 {
+		require.NoError(t, m.SetKnowledge([]int32{row}, [][]float32{randomVector(r, knowledge)}))
+	}
+	state, err := m.FullState()
+	require.NoError(t, err)
+	for _, name := range slices.Sorted(maps.Keys(state)) {
+		if _, learnt := state["adam.m."+name]; !learnt {
+			continue
+		}
+		for i := range state[name].Data {
+			state[name].Data[i] += float32(0.2 * r.NormFloat64())
 		}
 	}
-	require.NoError(t, m.Restore(state, rows))
-	s := &snapshot.Snapshot{Tensors: state}
+	require.NoError(t, m.RestoreFull(state, rows))
+	s := &snapshot.Snapshot{}
 	s.Architecture = m.Architecture()
+	s.Tensors, err = m.State()
+	require.NoError(t, err)
 	return s, m
 }
 
-var small = seqrec.Hyper{Dim: 16, Layers: 2, Heads: 2, Inner: 32, MaxLen: 12}
+var small = seqrec.Hyper{Name: "sasrec", Dim: 16, Layers: 2, Heads: 2, Inner: 32, MaxLen: 12}
 
 func randomHistory(r *rand.Rand, n, rows int) []int32 {
 	h := make([]int32, n)
@@ -57,6 +70,14 @@ func randomHistory(r *rand.Rand, n, rows int) []int32 {
 		h[i] = int32(vocab.Unknown + r.IntN(rows-vocab.Unknown))
 	}
 	return h
+}
+
+func randomVector(r *rand.Rand, n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(r.NormFloat64())
+	}
+	return v
 }
 
 func top(scores []float32, n int) []int {
@@ -71,77 +92,6 @@ func top(scores []float32, n int) []int {
 		return 1
 	})
 	return order[:n]
-}
-
-// The graph against libtorch's model: 1,000 histories, one to three layers.
-func TestTheGraphScoresAsTheModelDoes(t *testing.T) {
-	const rows = 400
-	for layers := 1; layers <= 3; layers++ {
-		h := small
-		h.Layers = layers
-		snap, model := trained(t, h, rows)
-		s, err := NewScorer(snap)
-		require.NoError(t, err)
-		defer s.Close()
-		r := rand.New(rand.NewPCG(3, 4))
-		var histories [][]int32
-		for range 1000 / 3 {
-			histories = append(histories, randomHistory(r, 1+r.IntN(20), rows))
-		}
-		want, err := model.Scores(context.Background(), histories)
-		require.NoError(t, err)
-		got := make([]float32, rows)
-		for i, history := range histories {
-			require.NoError(t, s.Score(history, got))
-			for row := vocab.FirstItem; row < rows; row++ {
-				require.InDelta(t, want[i][row], got[row], 1e-4)
-			}
-			require.True(t, math.IsInf(float64(got[0]), -1) && math.IsInf(float64(got[1]), -1))
-			require.Equal(t, top(want[i], 10), top(got, 10))
-		}
-	}
-}
-
-// A model with knowledge publishes the table of a Base, so the graph knows no other.
-func TestAFoldedTableScoresAsTheModelDoes(t *testing.T) {
-	const rows = 60
-	m, err := seqrec.NewSASRec(small, rows, seqrec.Options{Seed: 1, Threads: 1, LearningRate: 1e-2, Knowledge: 6, IDDropout: 0.3})
-	require.NoError(t, err)
-	defer m.Close()
-	r := rand.New(rand.NewPCG(3, 4))
-	var known []int32
-	var vectors [][]float32
-	for row := int32(vocab.FirstItem); row < rows; row += 2 {
-		v := make([]float32, 6)
-		for i := range v {
-			v[i] = 2 + float32(r.NormFloat64())
-		}
-		known, vectors = append(known, row), append(vectors, v)
-	}
-	require.NoError(t, m.SetKnowledge(known, vectors))
-	for step := range uint64(30) {
-		var batch []seqrec.Sequence
-		for range 8 {
-			batch = append(batch, seqrec.Sequence{Items: randomHistory(r, 12, rows)})
-		}
-		_, err := m.Learn(t.Context(), batch, step)
-		require.NoError(t, err)
-	}
-	snap := &snapshot.Snapshot{}
-	snap.Architecture = m.Architecture()
-	snap.Tensors, err = m.State()
-	require.NoError(t, err)
-	s, err := NewScorer(snap)
-	require.NoError(t, err)
-	defer s.Close()
-	got := make([]float32, rows)
-	for range 100 {
-		history := randomHistory(r, 1+r.IntN(12), rows)
-		want, err := m.Scores(t.Context(), [][]int32{history})
-		require.NoError(t, err)
-		require.NoError(t, s.Score(history, got))
-		require.InDeltaSlice(t, want[0][vocab.FirstItem:], got[vocab.FirstItem:], 1e-4)
-	}
 }
 
 func TestTheProbeTellsAModelThatIsNotTheTrainers(t *testing.T) {
@@ -289,20 +239,4 @@ func residentKB(t *testing.T) int {
 	}
 	t.Fatal("no VmRSS in /proc/self/status")
 	return 0
-}
-
-// ML-1M's size: 3,708 rows, d 64, 50 items of history, two layers.
-func BenchmarkScore(b *testing.B) {
-	snap, _ := trained(b, seqrec.Hyper{Dim: 64, Layers: 2, Heads: 2, Inner: 256, MaxLen: 50}, 3708)
-	s, err := NewScorer(snap)
-	require.NoError(b, err)
-	defer s.Close()
-	history := randomHistory(rand.New(rand.NewPCG(5, 6)), 50, 3708)
-	out := make([]float32, 3708)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.Score(history, out); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -58,7 +58,7 @@ func coldStart(t *testing.T, seed uint64, idDropout float64) (better, gap float6
 			unseen = append(unseen, normal(0.3, centre))
 		}
 	}
-	m, err := NewSASRec(Hyper{Dim: 16, Layers: 1, Heads: 2, Inner: 32, MaxLen: 6}, rows,
+	m, err := New(Hyper{Name: "sasrec", Dim: 16, Layers: 1, Heads: 2, Inner: 32, MaxLen: 6}, rows,
 		Options{Seed: seed, LearningRate: 1e-2, Threads: 1, Knowledge: dim, IDDropout: idDropout})
 	require.NoError(t, err)
 	defer m.Close()

@@ -95,23 +95,23 @@ func (k *knowledge) write(s *tensor.Scope, rows []int32) {
 // SetKnowledge gives item rows their knowledge vectors, of Options.Knowledge numbers
 // each; a row that has one gets the new one. Part of the state: who resumes from a
 // checkpoint need not give them again.
-func (m *SASRec) SetKnowledge(rows []int32, vectors [][]float32) error {
+func (m *Model) SetKnowledge(rows []int32, vectors [][]float32) error {
 	if m.knowledge == nil {
-		return errors.New("sasrec: this model has no knowledge: set recommender.knowledge_dim to the length of the vectors")
+		return errors.New(m.hyper.Name + ": this model has no knowledge: set recommender.knowledge_dim to the length of the vectors")
 	}
 	if len(rows) != len(vectors) {
-		return fmt.Errorf("sasrec: %d knowledge vectors for %d rows", len(vectors), len(rows))
+		return fmt.Errorf("%s: %d knowledge vectors for %d rows", m.hyper.Name, len(vectors), len(rows))
 	}
 	for i, r := range rows {
 		if r < vocab.FirstItem || int(r) >= m.rows {
-			return fmt.Errorf("sasrec: knowledge for row %d, which is no item among the %d rows", r, m.rows)
+			return fmt.Errorf("%s: knowledge for row %d, which is no item among the %d rows", m.hyper.Name, r, m.rows)
 		}
 		if len(vectors[i]) != m.knowledge.dim {
-			return fmt.Errorf("sasrec: row %d: a knowledge vector of %d numbers, recommender.knowledge_dim is %d", r, len(vectors[i]), m.knowledge.dim)
+			return fmt.Errorf("%s: row %d: a knowledge vector of %d numbers, recommender.knowledge_dim is %d", m.hyper.Name, r, len(vectors[i]), m.knowledge.dim)
 		}
 		for _, x := range vectors[i] {
 			if !finite(float64(x)) {
-				return fmt.Errorf("sasrec: row %d: the knowledge vector holds %v", r, x)
+				return fmt.Errorf("%s: row %d: the knowledge vector holds %v", m.hyper.Name, r, x)
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func (m *SASRec) SetKnowledge(rows []int32, vectors [][]float32) error {
 
 // Knowledge returns the knowledge vector that an item row has, which must not be
 // changed; nil if it has none.
-func (m *SASRec) Knowledge(row int32) []float32 {
+func (m *Model) Knowledge(row int32) []float32 {
 	if m.knowledge == nil || int(row) >= len(m.knowledge.vectors) {
 		return nil
 	}

@@ -28,16 +28,16 @@ func vectorsOf(r *rand.Rand, n int) [][]float32 {
 }
 
 // withKnowledge is newTiny where some of the rows have a vector, and others none.
-func withKnowledge(t *testing.T, o Options) *SASRec {
+func withKnowledge(t *testing.T, h Hyper, o Options) *Model {
 	t.Helper()
 	o.Knowledge = tinyKnowledge
-	m := newTiny(t, o)
+	m := newTiny(t, h, o)
 	require.NoError(t, m.SetKnowledge([]int32{2, 3, 5, 6, 7, 9, 11}, vectorsOf(rand.New(rand.NewPCG(6, 6)), 7)))
 	return m
 }
 
 // stir adds noise to all weights of a full state, and leaves the knowledge as it is.
-func stir(t *testing.T, m *SASRec) map[string]snapshot.Tensor {
+func stir(t *testing.T, m *Model) map[string]snapshot.Tensor {
 	t.Helper()
 	r := rand.New(rand.NewPCG(9, 9))
 	state, err := m.FullState()
@@ -53,58 +53,34 @@ func stir(t *testing.T, m *SASRec) map[string]snapshot.Tensor {
 }
 
 func TestAModelWithKnowledgeStartsAsItsBase(t *testing.T) {
-	base, m := newTiny(t, Options{Seed: 7}), withKnowledge(t, Options{Seed: 7})
-	require.NoError(t, base.Resize(15))
-	require.NoError(t, m.Resize(15))
-	histories := [][]int32{{2, 3, 4}, {1, 14}, {9}}
-	want, err := base.Scores(t.Context(), histories)
-	require.NoError(t, err)
-	got, err := m.Scores(t.Context(), histories)
-	require.NoError(t, err)
-	require.Equal(t, want, got)
+	each(t, func(t *testing.T, h Hyper) {
+		base, m := newTiny(t, h, Options{Seed: 7}), withKnowledge(t, h, Options{Seed: 7})
+		require.NoError(t, base.Resize(15))
+		require.NoError(t, m.Resize(15))
+		histories := [][]int32{{2, 3, 4}, {1, 14}, {9}}
+		want, err := base.Scores(t.Context(), histories)
+		require.NoError(t, err)
+		got, err := m.Scores(t.Context(), histories)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
 
-	// Also in what it learns first: the loss is the Base's, with the ids shown.
-	batch := randomBatch(rand.New(rand.NewPCG(2, 2)), 5, 12)
-	require.Equal(t, lossOf(t, base, batch), lossOf(t, m, batch))
+		// Also in what it learns first: the loss is the Base's, with the ids shown.
+		batch := randomBatch(rand.New(rand.NewPCG(2, 2)), 5, 12)
+		require.Equal(t, lossOf(t, base, batch), lossOf(t, m, batch))
+	})
 }
 
 // Every parameter, the tower's among them, with ids shown and with the same ids dropped
 // in every evaluation.
 func TestTheTowersGradientMatchesFiniteDifferences(t *testing.T) {
-	for name, dropout := range map[string]float64{"ids shown": 0, "ids dropped": 0.4} {
-		t.Run(name, func(t *testing.T) {
-			m := withKnowledge(t, Options{Seed: 5, IDDropout: dropout})
-			batch := randomBatch(rand.New(rand.NewPCG(2, 2)), 5, 12)
-			state := stir(t, m)
-			gradient := gradients(t, m, batch)
-			loss := func() float64 {
-				require.NoError(t, m.RestoreFull(state, 12))
-				return lossOf(t, m, batch)
-			}
-			r := rand.New(rand.NewPCG(3, 3))
-			check := func(name string, i int) {
-				w := state[name].Data
-				was := w[i]
-				const h = 1e-2
-				w[i] = was + h
-				up := loss()
-				w[i] = was - h
-				down := loss()
-				w[i] = was
-				require.InDelta(t, (up-down)/(2*h), gradient[name][i], 2e-3, "%s[%d]", name, i)
-			}
-			for _, p := range m.shapes() {
-				for range 6 {
-					check(p.name, r.IntN(len(state[p.name].Data)))
-				}
-			}
-			for i := range tiny.Dim { // the unknown row
-				check(itemTable, vocab.Unknown*tiny.Dim+i)
-			}
-			unknown := gradient[itemTable][vocab.Unknown*tiny.Dim:][:tiny.Dim]
+	each(t, func(t *testing.T, h Hyper) {
+		for _, dropout := range []float64{0, 0.4} {
+			m := withKnowledge(t, h, Options{Seed: 5, IDDropout: dropout})
+			gradient := compareWithDifferences(t, m, stir(t, m), randomBatch(rand.New(rand.NewPCG(2, 2)), 5, 12))
+			unknown := gradient[itemTable][vocab.Unknown*h.Dim:][:h.Dim]
 			require.Equal(t, dropout == 0, allZero(unknown), "only a dropped id teaches the unknown row here")
-		})
-	}
+		}
+	})
 }
 
 func allZero(values []float32) bool {
@@ -118,65 +94,69 @@ func allZero(values []float32) bool {
 
 // As TestSASRecResumesToTheBit, with vectors that come, and change, while it learns.
 func TestAModelWithKnowledgeResumesToTheBit(t *testing.T) {
-	run := func(stopAt uint64) map[string]snapshot.Tensor {
-		o := Options{Seed: 7, Dropout: 0.3, ClipNorm: 0.5, IDDropout: 0.3, Knowledge: tinyKnowledge}
-		m := newTiny(t, o)
-		r := rand.New(rand.NewPCG(4, 4))
-		rows := 12
-		for step := range uint64(12) {
-			if step == stopAt {
-				state, err := m.FullState()
+	each(t, func(t *testing.T, h Hyper) {
+		run := func(stopAt uint64) map[string]snapshot.Tensor {
+			o := Options{Seed: 7, Dropout: 0.3, ClipNorm: 0.5, IDDropout: 0.3, Knowledge: tinyKnowledge}
+			m := newTiny(t, h, o)
+			r := rand.New(rand.NewPCG(4, 4))
+			rows := 12
+			for step := range uint64(12) {
+				if step == stopAt {
+					state, err := m.FullState()
+					require.NoError(t, err)
+					saved, err := snapshot.EncodeTensors(state)
+					require.NoError(t, err)
+					state, err = snapshot.DecodeTensors(saved)
+					require.NoError(t, err)
+					m = newTiny(t, h, o)
+					require.NoError(t, m.RestoreFull(state, rows))
+				}
+				if step%3 == 2 {
+					rows += 5
+					require.NoError(t, m.Resize(rows))
+				}
+				if step%2 == 1 {
+					require.NoError(t, m.SetKnowledge([]int32{int32(2 + r.IntN(rows-2)), int32(rows - 1)}, vectorsOf(r, 2)))
+				}
+				_, err := m.Learn(t.Context(), randomBatch(r, 6, rows), step)
 				require.NoError(t, err)
-				saved, err := snapshot.EncodeTensors(state)
-				require.NoError(t, err)
-				state, err = snapshot.DecodeTensors(saved)
-				require.NoError(t, err)
-				m = newTiny(t, o)
-				require.NoError(t, m.RestoreFull(state, rows))
 			}
-			if step%3 == 2 {
-				rows += 5
-				require.NoError(t, m.Resize(rows))
-			}
-			if step%2 == 1 {
-				require.NoError(t, m.SetKnowledge([]int32{int32(2 + r.IntN(rows-2)), int32(rows - 1)}, vectorsOf(r, 2)))
-			}
-			_, err := m.Learn(t.Context(), randomBatch(r, 6, rows), step)
+			state, err := m.FullState()
 			require.NoError(t, err)
+			return state
 		}
-		state, err := m.FullState()
-		require.NoError(t, err)
-		return state
-	}
-	want := run(99)
-	require.False(t, allZero(want[tower.Weight].Data))
-	for k := range uint64(12) {
-		require.Equal(t, want, run(k), "stopped at %d", k)
-	}
+		want := run(99)
+		require.False(t, allZero(want[tower.Weight].Data))
+		for k := range uint64(12) {
+			require.Equal(t, want, run(k), "stopped at %d", k)
+		}
+	})
 }
 
 // What is published scores, as a Base, as the model does.
 func TestTheFoldedTableScoresAsTheTower(t *testing.T) {
-	m := withKnowledge(t, Options{Seed: 5})
-	stir(t, m)
-	state, err := m.State()
-	require.NoError(t, err)
-	base := newTiny(t, Options{})
-	require.NoError(t, base.Restore(state, 12))
-	histories := [][]int32{{2, 3, 4}, {1, 11}, {9}}
-	want, err := m.Scores(t.Context(), histories)
-	require.NoError(t, err)
-	got, err := base.Scores(t.Context(), histories)
-	require.NoError(t, err)
-	require.Equal(t, want, got)
-	require.NotContains(t, state, idWeight)
-	require.NotContains(t, state, knowledgeVectors)
-	require.ErrorContains(t, m.Restore(state, 12), "knowledge_dim")
+	each(t, func(t *testing.T, h Hyper) {
+		m := withKnowledge(t, h, Options{Seed: 5})
+		stir(t, m)
+		state, err := m.State()
+		require.NoError(t, err)
+		base := newTiny(t, h, Options{})
+		require.NoError(t, base.Restore(state, 12))
+		histories := [][]int32{{2, 3, 4}, {1, 11}, {9}}
+		want, err := m.Scores(t.Context(), histories)
+		require.NoError(t, err)
+		got, err := base.Scores(t.Context(), histories)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.NotContains(t, state, idWeight)
+		require.NotContains(t, state, knowledgeVectors)
+		require.ErrorContains(t, m.Restore(state, 12), "knowledge_dim")
+	})
 }
 
 // cold returns the model as a scorer has it, without the tower, with a row appended for
 // each of the vectors.
-func cold(t *testing.T, m *SASRec, vectors [][]float32) *SASRec {
+func cold(t *testing.T, m *Model, vectors [][]float32) *Model {
 	t.Helper()
 	state, err := m.State()
 	require.NoError(t, err)
@@ -191,7 +171,7 @@ func cold(t *testing.T, m *SASRec, vectors [][]float32) *SASRec {
 	rows := m.rows + len(vectors)
 	table.Shape = []int64{int64(rows), int64(m.hyper.Dim)}
 	state[itemTable] = table
-	base, err := NewSASRec(m.hyper, rows, Options{Threads: 1})
+	base, err := New(m.hyper, rows, Options{Threads: 1})
 	require.NoError(t, err)
 	t.Cleanup(base.Close)
 	require.NoError(t, base.Restore(state, rows))
@@ -201,7 +181,7 @@ func cold(t *testing.T, m *SASRec, vectors [][]float32) *SASRec {
 // A row made in plain Go against the row that libtorch folds for an item whose id is
 // the unknown one.
 func TestARowForAVectorAloneIsTheTowers(t *testing.T) {
-	m := withKnowledge(t, Options{Seed: 5})
+	m := withKnowledge(t, tiny, Options{Seed: 5})
 	full := stir(t, m)
 	ids, d := full[itemTable].Data, tiny.Dim
 	for _, r := range []int{3, 5} { // two rows that have vectors
@@ -221,7 +201,7 @@ func TestARowForAVectorAloneIsTheTowers(t *testing.T) {
 
 // An item is served by its text alone until it is admitted; then its row must not jump.
 func TestAnAdmittedItemBeginsWhereTheUnknownOneIs(t *testing.T) {
-	m := withKnowledge(t, Options{Seed: 5, IDDropout: 0.3, LearningRate: 0.05})
+	m := withKnowledge(t, tiny, Options{Seed: 5, IDDropout: 0.3, LearningRate: 0.05})
 	r := rand.New(rand.NewPCG(2, 2))
 	for step := range uint64(20) {
 		_, err := m.Learn(t.Context(), randomBatch(r, 5, 12), step)
@@ -233,7 +213,7 @@ func TestAnAdmittedItemBeginsWhereTheUnknownOneIs(t *testing.T) {
 	d := tiny.Dim
 	moved := func(row int) []float32 {
 		now := slices.Clone(state[itemTable].Data[row*d : (row+1)*d])
-		for i, was := range normalRow(5, itemTable, row, d) {
+		for i, was := range normalRow(5, itemTable, row, d, itemDeviation) {
 			now[i] -= was
 		}
 		return now
@@ -244,7 +224,7 @@ func TestAnAdmittedItemBeginsWhereTheUnknownOneIs(t *testing.T) {
 }
 
 func TestTwoItemsWithEqualVectorsHaveEqualColdScores(t *testing.T) {
-	m := withKnowledge(t, Options{Seed: 5, IDDropout: 0.3})
+	m := withKnowledge(t, tiny, Options{Seed: 5, IDDropout: 0.3})
 	r := rand.New(rand.NewPCG(2, 2))
 	for step := range uint64(20) {
 		_, err := m.Learn(t.Context(), randomBatch(r, 5, 12), step)
@@ -260,7 +240,7 @@ func TestTwoItemsWithEqualVectorsHaveEqualColdScores(t *testing.T) {
 }
 
 func TestVectorsThatDoNotFitAreRefused(t *testing.T) {
-	m := withKnowledge(t, Options{Seed: 5})
+	m := withKnowledge(t, tiny, Options{Seed: 5})
 	before, err := m.FullState()
 	require.NoError(t, err)
 	good, v := make([]float32, tinyKnowledge), make([]float32, tinyKnowledge)
@@ -281,10 +261,10 @@ func TestVectorsThatDoNotFitAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 
-	base := newTiny(t, Options{})
+	base := newTiny(t, tiny, Options{})
 	require.ErrorContains(t, base.SetKnowledge([]int32{2}, [][]float32{good}), "knowledge_dim")
 	require.ErrorContains(t, base.RestoreFull(after, 12), "knowledge_dim")
-	wider, err := NewSASRec(tiny, 12, Options{Threads: 1, Knowledge: 9})
+	wider, err := New(tiny, 12, Options{Threads: 1, Knowledge: 9})
 	require.NoError(t, err)
 	defer wider.Close()
 	require.ErrorContains(t, wider.RestoreFull(after, 12), tower.Weight)

@@ -67,8 +67,8 @@ func TestCrossEntropyIsItsDefinition(t *testing.T) {
 	var nll float64
 	var byHidden, byItems []float32
 	require.NoError(t, thread.Do(func(s *tensor.Scope) {
-		l, h, w := crossEntropy(s, s.F32(items, rows, d), s.F32(hidden, n, d), targets)
-		nll, byHidden, byItems = l, s.Values(h), s.Values(w)
+		a := crossEntropy(s, question{items: s.F32(items, rows, d), hidden: s.F32(hidden, n, d), targets: targets})
+		nll, byHidden, byItems = a.nll, s.Values(a.hidden), s.Values(a.items)
 	}))
 	require.InEpsilon(t, wantNLL, nll, 1e-6)
 	require.InDeltaSlice(t, wantHidden, byHidden, 1e-5)

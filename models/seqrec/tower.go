@@ -15,10 +15,10 @@ const (
 )
 
 // towerShapes lists the parameters that a model with knowledge has besides. They begin
-// such that it is its Base (see initial).
-func (m *SASRec) towerShapes() []shaped {
+// as the identity of the id, deaf to knowledge: such a model is its Base.
+func (m *Model) towerShapes() []shaped {
 	d, k := int64(m.hyper.Dim), int64(m.opts.Knowledge)
-	return []shaped{{idWeight, []int64{d, d}}, {idBias, []int64{d}}, {tower.Weight, []int64{d, k}}}
+	return []shaped{{idWeight, []int64{d, d}, identity}, {idBias, []int64{d}, zeros}, {tower.Weight, []int64{d, k}, zeros}}
 }
 
 // items returns the representations e_i [R, d] of all rows; a Base's are its item table.
@@ -27,7 +27,7 @@ func (m *SASRec) towerShapes() []shaped {
 // its place, in histories and among the candidates alike, so that the unknown row and
 // the knowledge learn to do without it. An item without a vector keeps its id: nothing
 // else tells it from others.
-func (m *SASRec) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
+func (m *Model) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
 	ids := m.params.Get(itemTable)
 	if m.knowledge == nil {
 		return ids
@@ -49,8 +49,12 @@ func (m *SASRec) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
 
 // publish turns the weights in state into what a scorer reads: the item table folded,
 // as a Base has it, and what makes a row for an item that has only a vector.
-func (m *SASRec) publish(s *tensor.Scope, state map[string]snapshot.Tensor) {
-	state[itemTable] = snapshot.Tensor{Shape: state[itemTable].Shape, Data: s.Values(m.items(s, 0))}
+func (m *Model) publish(s *tensor.Scope, state map[string]snapshot.Tensor) {
+	folded := s.Values(m.items(s, 0))
+	if !m.encoder.causal() { // padding is seen, as nothing
+		clear(folded[vocab.Padding*m.hyper.Dim : (vocab.Padding+1)*m.hyper.Dim])
+	}
+	state[itemTable] = snapshot.Tensor{Shape: state[itemTable].Shape, Data: folded}
 	delete(state, idWeight)
 	delete(state, idBias)
 	m.knowledge.statistics(state)

@@ -27,6 +27,13 @@ type Architecture struct {
 	Heads  int    `json:"heads"`
 	Inner  int    `json:"inner"`
 	MaxLen int    `json:"max_len"`
+
+	// Of one architecture each, 0 elsewhere.
+	Interests  int `json:"k_interests,omitempty"` // LightSANs: what a history is condensed to
+	Segments   int `json:"segments,omitempty"`    // PAUP: m, likewise
+	Kernel     int `json:"kernel,omitempty"`      // PAUP: k1, width of the first convolution
+	Vertical   int `json:"n_v,omitempty"`         // Caser: vertical filters
+	Horizontal int `json:"n_h,omitempty"`         // Caser: horizontal filters of each height
 }
 
 // Version orders the snapshots of a model: a later epoch is a later writer.

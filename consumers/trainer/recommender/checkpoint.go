@@ -45,7 +45,7 @@ func (t *Trainer) restore() error {
 	if err != nil {
 		return fmt.Errorf("restoring model %s: %w", t.cfg.Recommender.Name, err)
 	}
-	var m meta
+	m := meta{Model: t.cfg.Recommender} // a setting newer than the checkpoint is as configured
 	if err := json.Unmarshal(parts[partMeta], &m); err != nil {
 		return fmt.Errorf("checkpoint of step %d in %s: %s: %w", step, t.checkpoints, partMeta, err)
 	}

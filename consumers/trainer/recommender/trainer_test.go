@@ -62,7 +62,7 @@ func child(spec string) error {
 
 func run(ctx context.Context, cfg config.Config, reg prometheus.Registerer, after func(Progress) bool) error {
 	r := cfg.Recommender
-	model, err := seqrec.NewSASRec(seqrec.Hyper{Dim: r.Dim, Layers: r.Layers, Heads: r.Heads, Inner: r.Inner, MaxLen: r.MaxLen}, 2,
+	model, err := seqrec.New(seqrec.Hyper{Name: "sasrec", Dim: r.Dim, Layers: r.Layers, Heads: r.Heads, Inner: r.Inner, MaxLen: r.MaxLen}, 2,
 		seqrec.Options{Seed: r.Seed, LearningRate: r.LearningRate, Dropout: r.Dropout, ClipNorm: r.ClipNorm, Threads: r.Threads, Knowledge: r.KnowledgeDim, IDDropout: r.IDDropout})
 	if err != nil {
 		return err

@@ -1,0 +1,67 @@
+package seqrec
+
+import (
+	"cmp"
+	"fmt"
+
+	"seralm/models/tensor"
+)
+
+// caser is the convolutional recommender of Tang and Wang (WSDM 2018) in RecBole's form,
+// with one learned vector in place of each user's own: users of a stream are unbounded
+// and new. A history is an image [L, d]. Vertical filters [L, 1] are weighted sums of its
+// rows; horizontal ones [i, d], some of each height 1..L, answer by their maximum over
+// time.
+type caser struct{ h Hyper }
+
+// caserMaxLen bounds L: there is a convolution of each height, and the largest see
+// mostly padding.
+const caserMaxLen = 50
+
+// caserPenalty weighs the norms of the horizontal filters in the loss (RecBole's
+// reg_weight).
+const caserPenalty = 1e-4
+
+func newCaser(h Hyper) (architecture, error) {
+	return caser{h}, cmp.Or(h.within("max_len", h.MaxLen, 1, caserMaxLen), h.within("n_v", h.Vertical, 1, 1<<10), h.within("n_h", h.Horizontal, 1, 1<<10))
+}
+
+func (a caser) causal() bool { return false }
+
+func (a caser) horizontal(i int) string { return fmt.Sprintf("conv_h.%d", i) }
+
+func (a caser) shapes() []shaped {
+	d, l, vertical, horizontal := int64(a.h.Dim), int64(a.h.MaxLen), int64(a.h.Vertical), int64(a.h.Horizontal)
+	out := []shaped{{"user_embedding.weight", []int64{1, d}, normal(1 / float64(d))}}
+	out = append(out, convShapes("conv_v", vertical, 1, l, 1)...)
+	for i := range a.h.MaxLen {
+		out = append(out, convShapes(a.horizontal(i), horizontal, 1, int64(i+1), d)...)
+	}
+	in := vertical*d + horizontal*l
+	return append(out,
+		shaped{"fc1.weight", []int64{d, in}, normal(xavier(in, d))}, shaped{"fc1.bias", []int64{d}, zeros},
+		shaped{"fc2.weight", []int64{d, 2 * d}, normal(xavier(2*d, d))}, shaped{"fc2.bias", []int64{d}, zeros})
+}
+
+func (a caser) encode(p pass, x *tensor.Tensor, _ []int64) *tensor.Tensor {
+	image := p.Unsqueeze(x, 1) // [B, 1, L, d]
+	conv := func(name string) *tensor.Tensor { return p.Conv2d(image, p.get(name+".weight"), p.get(name+".bias")) }
+	b := x.Dim(0)
+	features := []*tensor.Tensor{p.View(conv("conv_v"), b, -1)}
+	for i := range a.h.MaxLen {
+		most, _ := p.MaxDim(p.Relu(p.Squeeze(conv(a.horizontal(i)), 3)), 2, false) // [B, n_h]
+		features = append(features, most)
+	}
+	z := p.Relu(p.linear(p.drop(p.Cat(1, features...)), "fc1"))
+	user := p.Expand(p.get("user_embedding.weight"), b, -1)
+	return p.Relu(p.linear(p.Cat(1, z, user), "fc2"))
+}
+
+// penalty is the sum of the horizontal filters' Euclidean norms, weighted.
+func (a caser) penalty(p pass) *tensor.Tensor {
+	var norms []*tensor.Tensor
+	for i := range a.h.MaxLen {
+		norms = append(norms, p.View(p.Norm(p.get(a.horizontal(i)+".weight")), 1))
+	}
+	return p.MulScalar(p.Sum(p.Cat(0, norms...)), caserPenalty)
+}
