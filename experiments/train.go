@@ -2,10 +2,12 @@ package experiments
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"seralm/models/seqrec"
@@ -46,14 +48,19 @@ type Epoch struct {
 var curveMetrics = []string{"hit@10", "ndcg@10", "masked_hit@10", "masked_ndcg@10", logP}
 
 // windows cuts sequences into pieces of at most maxLen+1 items such that every
-// position but a user's first is predicted once. The newest piece is whole, for that
-// is what a look-up sees; pieces share an item, the last of one being the first that
-// the next predicts from.
-func windows(sequences [][]int32, maxLen int) []seqrec.Sequence {
+// position but a user's first is predicted once; pieces share an item, the last of one
+// being the first that the next predicts from. Where a sequence is cut is drawn by r,
+// or else the same items would begin a piece in every epoch, and be learnt with next to
+// nothing before them.
+func windows(sequences [][]int32, maxLen int, r *rand.Rand) []seqrec.Sequence {
 	var out []seqrec.Sequence
 	for _, items := range sequences {
-		for end := len(items); end >= 2; {
-			begin := max(0, end-maxLen-1)
+		newest := maxLen // targets of the newest piece
+		if len(items) > maxLen+1 {
+			newest = 1 + r.IntN(maxLen)
+		}
+		for end := len(items); end >= 2; newest = maxLen {
+			begin := max(0, end-newest-1)
 			out = append(out, seqrec.Sequence{Items: items[begin:end:end]})
 			end = begin + 1
 		}
@@ -74,31 +81,28 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 	if err != nil {
 		return fitted{}, err
 	}
-	pieces := windows(s.train, maxLen)
-	steps := (len(pieces) + t.Batch - 1) / t.Batch
-	if steps == 0 || len(s.validation) == 0 {
-		return fitted{}, fmt.Errorf("there is nothing to learn (%d sequences of two items or more) or to validate with (%d users)", len(pieces), len(s.validation))
+	if len(s.validation) == 0 {
+		return fitted{}, errors.New("there is nothing to validate with: no user has enough interactions to hold one back")
 	}
 	validation := s.validation
 	if t.Validate > 0 {
 		validation = sample(validation, t.Validate, rand.New(rand.NewPCG(seed, 0xa11d)))
 	}
 	var f fitted
-	began, top := time.Now(), math.Inf(-1)
+	began, top, done := time.Now(), math.Inf(-1), 0
 	for epoch := 1; epoch <= t.Epochs && epoch-f.best <= t.Patience; epoch++ {
-		order := rand.New(rand.NewPCG(seed, uint64(epoch))).Perm(len(pieces))
+		r := rand.New(rand.NewPCG(seed, uint64(epoch)))
+		pieces := windows(s.train, maxLen, r)
+		r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+		steps := (len(pieces) + t.Batch - 1) / t.Batch // about the same in every epoch
 		loss, targets := 0.0, 0
-		for step := range steps {
+		for batch := range slices.Chunk(pieces, t.Batch) {
 			if err := ctx.Err(); err != nil {
 				return f, err
 			}
-			var batch []seqrec.Sequence
-			for _, i := range order[step*t.Batch : min(len(order), (step+1)*t.Batch)] {
-				batch = append(batch, pieces[i])
-			}
-			done := (epoch-1)*steps + step
 			schedule(done, steps, t.Epochs*steps)
 			l, err := model.Learn(ctx, batch, uint64(done))
+			done++
 			if err != nil {
 				return f, fmt.Errorf("epoch %d: %w", epoch, err)
 			}
