@@ -24,7 +24,7 @@ type Training struct {
 	Validate int    `json:"validate"` // users of a validation, drawn by seed; 0 = all
 }
 
-// Validate checks the settings.
+// validate checks the settings.
 func (t Training) validate() error {
 	if t.Epochs < 1 || t.Batch < 1 || t.Patience < 1 || t.Validate < 0 {
 		return fmt.Errorf("%d epochs, batches of %d, patience %d, %d users of a validation: the first three must be 1 or more, the last 0 or more", t.Epochs, t.Batch, t.Patience, t.Validate)
@@ -44,8 +44,8 @@ type Epoch struct {
 	Seconds    float64            `json:"seconds"` // since the beginning
 }
 
-// curveMetrics are kept of every validation.
-var curveMetrics = []string{"hit@10", "ndcg@10", "masked_hit@10", "masked_ndcg@10", logP}
+// CurveMetrics are kept of every validation.
+var CurveMetrics = []string{"hit@10", "ndcg@10", "masked_hit@10", "masked_ndcg@10", logP}
 
 // windows cuts sequences into pieces of at most maxLen+1 items such that every
 // position but a user's first is predicted once; pieces share an item, the last of one
@@ -114,7 +114,7 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 		}
 		means := judged.Means()
 		point := Epoch{Epoch: epoch, Loss: loss / float64(max(1, targets)), Validation: map[string]float64{}, Seconds: time.Since(began).Seconds()}
-		for _, m := range append(curveMetrics, t.Stop) {
+		for _, m := range append(CurveMetrics, t.Stop) {
 			point.Validation[m] = means[m]
 		}
 		f.curve = append(f.curve, point)

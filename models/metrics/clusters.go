@@ -75,21 +75,22 @@ func seedEffects(seeds []Sample, sum, count []float64, mean float64) []float64 {
 	if n < 2 {
 		return nil
 	}
-	effects := make([]float64, 0, len(seeds))
+	effects := make([]float64, len(seeds))
 	spread, noise := 0.0, 0.0 // variances of a seed's mean
-	for _, s := range seeds {
-		own := map[int]float64{} // what a user's cases deviate from that user's mean
-		total := 0.0
-		for i, u := range s.Users {
-			own[u] += s.Values[i] - sum[u]/count[u]
-			total += s.Values[i]
-		}
+	for i, s := range seeds {
 		cases := float64(len(s.Users))
+		for _, v := range s.Values {
+			effects[i] += v / cases
+		}
+		effects[i] -= mean
+		own := map[int]float64{} // what is neither the user's nor the seed's
+		for k, u := range s.Users {
+			own[u] += s.Values[k] - sum[u]/count[u] - effects[i]
+		}
 		for _, v := range own {
 			noise += v * v / (cases * cases) / (n - 1)
 		}
-		effects = append(effects, total/cases-mean)
-		spread += effects[len(effects)-1] * effects[len(effects)-1] / (n - 1)
+		spread += effects[i] * effects[i] / (n - 1)
 	}
 	if spread <= noise {
 		return nil
