@@ -83,7 +83,7 @@ func seedEffects(seeds []Sample, sum, count []float64, mean float64) []float64 {
 			effects[i] += v / cases
 		}
 		effects[i] -= mean
-		own := map[int]float64{} // what is neither the user's nor the seed's
+		own := make([]float64, len(sum)) // what is neither the user's nor the seed's
 		for k, u := range s.Users {
 			own[u] += s.Values[k] - sum[u]/count[u] - effects[i]
 		}
