@@ -93,6 +93,18 @@ func (a Arm) run(ctx context.Context, h histories, s split, seed uint64, progres
 	if err := model.Resize(s.rows); err != nil {
 		return run, err
 	}
+	learnt, hidden := s.names(h)
+	if a.Knowledge.vectors != nil {
+		m, ok := model.(interface {
+			SetKnowledge(rows []int32, vectors [][]float32) error
+		})
+		if !ok {
+			return run, fmt.Errorf("%s takes no knowledge", model.Name())
+		}
+		if err := m.SetKnowledge(a.Knowledge.of(learnt, vocab.FirstItem)); err != nil {
+			return run, err
+		}
+	}
 	if _, inEpochs := model.(seqrec.Checkpointed); !inEpochs {
 		var all []seqrec.Sequence
 		for _, items := range s.train {
@@ -106,7 +118,7 @@ func (a Arm) run(ctx context.Context, h histories, s split, seed uint64, progres
 		}
 		run.Cases, err = judge(ctx, model, s.test)
 	} else {
-		run.Cases, err = a.learn(ctx, model, cfg, h, s, &run, progress)
+		run.Cases, err = a.learn(ctx, model, cfg, s, hidden, &run, progress)
 	}
 	if err != nil {
 		return run, err
@@ -117,20 +129,7 @@ func (a Arm) run(ctx context.Context, h histories, s split, seed uint64, progres
 
 // learn teaches a model in epochs and answers with the best of them, as it would be
 // served: the item table folded, and hidden items as rows made of their vectors alone.
-func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Recommender, h histories, s split, run *Run, progress io.Writer) (Cases, error) {
-	learnt, hidden := s.names(h)
-	if a.Knowledge.vectors != nil {
-		m, ok := model.(interface {
-			SetKnowledge(rows []int32, vectors [][]float32) error
-		})
-		if !ok {
-			return Cases{}, fmt.Errorf("%s takes no knowledge", model.Name())
-		}
-		rows, vectors := a.Knowledge.of(learnt, vocab.FirstItem)
-		if err := m.SetKnowledge(rows, vectors); err != nil {
-			return Cases{}, err
-		}
-	}
+func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Recommender, s split, hidden []string, run *Run, progress io.Writer) (Cases, error) {
 	f, err := fit(ctx, model, s, cfg.MaxLen, cfg.LearningRate, a.Training, cfg.Seed, progress)
 	if err != nil {
 		return Cases{}, err

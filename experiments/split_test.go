@@ -120,6 +120,6 @@ func TestEveryPositionIsPredictedOnceAnEpoch(t *testing.T) {
 		}
 	}
 	// Where they are cut differs from epoch to epoch.
-	long := [][]int32{make([]int32, 100)}
+	long := slices.Repeat([][]int32{make([]int32, 100)}, 20)
 	require.NotEqual(t, windows(long, 7, r), windows(long, 7, r))
 }
