@@ -154,7 +154,7 @@ func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Rec
 }
 
 // names returns the ids of the rows that are learnt, and of those that are hidden.
-func (s split) names(h histories) (learnt, hidden []string) {
+func (s *split) names(h histories) (learnt, hidden []string) {
 	gone := map[int32]bool{}
 	for _, r := range s.hidden {
 		gone[r] = true

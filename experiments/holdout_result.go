@@ -184,7 +184,7 @@ func (r *HoldoutResult) save(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all is well
 	_, err = tmp.Write(append(data, '\n'))
 	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)

@@ -3,7 +3,6 @@ package experiments
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -85,7 +84,7 @@ func TestTwoRunsAreEqual(t *testing.T) {
 	require.NotEqual(t, cases[0].LogP, r.Arms[0].Runs[0].Cases.LogP)
 }
 
-// stopper is a recommender that fails, or ends the run, while it learns.
+// stopping calls stop for every model that is made after the first so many.
 func stopping(a Arm, after int, stop func() error) Arm {
 	made := a.New
 	a.New = func(c config.Recommender) (seqrec.Recommender, error) {
@@ -247,7 +246,7 @@ func TestOddData(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, r.Arms[0].Runs[0].Counts)
 			if strings.HasPrefix(name, "lines") || strings.HasPrefix(name, "gaps") {
-				require.Equal(t, fmt.Sprint(d.At(2).Body.Item), "c")
+				require.Equal(t, "c", d.At(2).Body.Item)
 			}
 		})
 	}

@@ -34,7 +34,7 @@ func TestNumbersInAFile(t *testing.T) {
 		require.NoError(t, err)
 		var back Numbers
 		require.NoError(t, json.Unmarshal(text, &back))
-		require.Equal(t, len(n), len(back))
+		require.Len(t, back, len(n))
 		for i := range n {
 			require.Equal(t, n[i], back[i])
 		}

@@ -55,7 +55,7 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 		if err != nil {
 			return fmt.Errorf("the curve %q: %w", l.name, err)
 		}
-		drawn.Width, drawn.Color = vg.Points(1.5), plotutil.Color(i)
+		drawn.Width, drawn.Color = vg.Points(1.5), plotutil.Color(i) //nolint:misspell // gonum's names
 		drawn.Dashes = plotutil.Dashes(i / len(plotutil.DefaultColors)) // others when colours begin again
 		p.Add(drawn)
 		p.Legend.Add(l.name, drawn)
@@ -63,7 +63,7 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 	// The legend has room of its own, above the curves.
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Y.Max += 0.06 * float64(len(lines)) * (p.Y.Max - p.Y.Min)
-	out, err := p.WriterTo(18*vg.Centimeter, 11*vg.Centimeter, format)
+	out, err := p.WriterTo(18*vg.Centimeter, 11*vg.Centimeter, format) //nolint:misspell // gonum's names
 	if err != nil {
 		return fmt.Errorf("drawing: %w", err)
 	}
