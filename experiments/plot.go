@@ -55,7 +55,7 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 		if err != nil {
 			return fmt.Errorf("the curve %q: %w", l.name, err)
 		}
-		drawn.Width, drawn.Color = vg.Points(1.5), plotutil.Color(i) //nolint:misspell // gonum's names
+		drawn.Width, drawn.Color = vg.Points(1.5), plotutil.Color(i)    //nolint:misspell // gonum's names
 		drawn.Dashes = plotutil.Dashes(i / len(plotutil.DefaultColors)) // others when colours begin again
 		p.Add(drawn)
 		p.Legend.Add(l.name, drawn)

@@ -18,7 +18,7 @@ func evalCompareCommand() *cobra.Command {
 		Use:   "compare A.json B.json",
 		Short: "How much better B is than A, case by case, with 95 % intervals over users and seeds",
 		Example: `  seralm eval compare base.json title.json
-  seralm eval compare warm.json ./warm.json --arm sasrec --arm sasrec+title@0.3`,
+  seralm eval compare titles.json texts.json --arm sasrec+title@0.3 --arm sasrec+texts@0.3`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(arms) > 2 {

@@ -36,7 +36,7 @@ an arm are written to the file of --json one by one: the same command goes on wh
 interrupted, and other arms are added to the same file.`,
 		Example: `  seralm eval leaveoneout --min-value 3 --seeds 1,2,3 --json loo.json
   seralm eval leaveoneout --min-value 3 --seeds 1,2,3 --json loo.json --knowledge title
-  seralm eval compare loo.json ./loo.json --arm sasrec --arm sasrec+title@0.3`,
+  seralm eval table loo.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := process.Load(cmd)
