@@ -13,6 +13,9 @@ import (
 	"seralm/producers/dataset"
 )
 
+// PrequentialProtocol is the name of the protocol in a result.
+const PrequentialProtocol = "prequential"
+
 // PrequentialPoint is one point of the curves.
 type PrequentialPoint struct {
 	Events int64                          `json:"events"`
@@ -33,7 +36,7 @@ type PrequentialResult struct {
 // and item-transition kNN, in micro-batches of cfg.Trainer.BatchEvents. progress,
 // when not nil, gets a line per point of the curve.
 func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, model seqrec.Recommender, progress io.Writer) (PrequentialResult, error) {
-	p, err := newProvenance("prequential", cfg, d)
+	p, err := newProvenance(PrequentialProtocol, cfg, d)
 	if err != nil {
 		return PrequentialResult{}, err
 	}

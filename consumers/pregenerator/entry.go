@@ -103,35 +103,6 @@ func digest(promptHash string) uint64 {
 	return max(1, xxhash.Sum64String(promptHash))
 }
 
-// maxTitle bounds the text of a title vector, in bytes; an encoder reads some 256
-// tokens.
-const maxTitle = 1000
-
-// titleText is what is encoded before a language model has written anything: title
-// and categories, and the description of an item that has neither. It is empty for an
-// item that says nothing.
-func titleText(it stream.Item) string {
-	out := line(it.Title)
-	var categories []string
-	for _, c := range it.Categories {
-		if c = line(c); c != "" {
-			categories = append(categories, c)
-		}
-	}
-	if list := strings.Join(categories, ", "); out != "" && list != "" {
-		out += ". " + list
-	} else {
-		out += list
-	}
-	if out == "" {
-		out = line(cut(it.Text, 4*maxTitle))
-	}
-	return cut(out, maxTitle)
-}
-
-// line makes s one line.
-func line(s string) string { return strings.Join(strings.Fields(s), " ") }
-
 // cut shortens s to at most limit bytes, after a whole rune.
 func cut(s string, limit int) string {
 	if len(s) <= limit {

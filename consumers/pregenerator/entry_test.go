@@ -1,7 +1,6 @@
 package pregenerator
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,25 +61,6 @@ func TestWhatIsDueForAnItem(t *testing.T) {
 	for _, e := range []entry{{}, {deleted: true}} {
 		e.known = wrote(stream.OriginLLM)
 		require.Equal(t, nothing, e.due(false), "it may still be announced")
-	}
-}
-
-func TestTheWordsOfATitleVector(t *testing.T) {
-	long := strings.Repeat("Größe ", 1000)
-	for want, it := range map[string]stream.Item{
-		"Heat (1995). Action, Crime": {Title: " Heat\n(1995) ", Categories: []string{"Action", " ", "Crime"}, Text: "ignored"},
-		"Heat":                       {Title: "Heat"},
-		"Action, Crime":              {Categories: []string{"Action", "Crime"}, Text: "ignored"},
-		"A heist.":                   {Text: "A\theist."},
-		"":                           {Item: "4711", Title: " \n", Text: "\u00a0"},
-	} {
-		require.Equal(t, want, titleText(it))
-	}
-	for _, it := range []stream.Item{{Title: long}, {Text: long}, {Title: "t", Categories: []string{long}}} {
-		words := titleText(it)
-		require.LessOrEqual(t, len(words), maxTitle)
-		require.Greater(t, len(words), maxTitle-20)
-		require.True(t, strings.HasSuffix(words, "e") || strings.HasSuffix(words, "ö") || strings.HasSuffix(words, "ß") || strings.HasSuffix(words, "r") || strings.HasSuffix(words, "G"))
 	}
 }
 

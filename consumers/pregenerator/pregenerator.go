@@ -216,7 +216,7 @@ func (s *session) onItem(ctx context.Context, rec *kgo.Record) error {
 		}
 		return nil
 	}
-	words := titleText(ev.Body)
+	words := prompts.Words(promptItem(ev.Body))
 	if !ev.Deleted && words == "" && s.refused("empty") {
 		s.Logger.Warn("an item without title, categories and text gets no knowledge", "item", ev.Body.Item)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"seralm/prompts"
 	"seralm/stream"
 )
 
@@ -120,7 +121,7 @@ func (s *session) prepare(ctx context.Context, j job) (result, bool, error) {
 			if err != nil || !ok {
 				return r, false, err
 			}
-			j.words, j.hash = titleText(ev.Body), s.template.Hash(promptItem(ev.Body))
+			j.words, j.hash = prompts.Words(promptItem(ev.Body)), s.template.Hash(promptItem(ev.Body))
 		}
 		r.know.Text, r.know.Origin, r.know.PromptHash = j.words, stream.OriginTitle, j.hash
 		return r, true, nil

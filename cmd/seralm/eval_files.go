@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"seralm/experiments"
+)
+
+func evalCompareCommand() *cobra.Command {
+	var arms []string
+	c := &cobra.Command{
+		Use:   "compare A.json B.json",
+		Short: "How much better B is than A, case by case, with 95 % intervals over users and seeds",
+		Example: `  seralm eval compare base.json title.json
+  seralm eval compare titles.json texts.json --arm sasrec+title@0.3 --arm sasrec+texts@0.3`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(arms) > 2 {
+				return fmt.Errorf("%d arms are named; name one for both files, or one for each", len(arms))
+			}
+			var names [2]string
+			copy(names[:], arms)
+			if len(arms) == 1 {
+				names[1] = names[0]
+			}
+			a, err := experiments.ReadHoldout(args[0])
+			if err != nil {
+				return err
+			}
+			b, err := experiments.ReadHoldout(args[1])
+			if err != nil {
+				return err
+			}
+			comparisons, err := experiments.Compare(a, names[0], b, names[1])
+			if err != nil {
+				return err
+			}
+			t := table.NewWriter()
+			t.SetOutputMirror(cmd.OutOrStdout())
+			t.SetStyle(table.StyleLight)
+			t.AppendHeader(table.Row{"metric", "A", "B", "B - A", "95 % interval", ""})
+			for _, c := range comparisons {
+				verdict := ""
+				if c.Low > 0 {
+					verdict = "B higher"
+				} else if c.High < 0 {
+					verdict = "B lower"
+				}
+				f := func(v float64) string { return fmt.Sprintf("%.4f", v) }
+				t.AppendRow(table.Row{c.Metric, f(c.A), f(c.B), fmt.Sprintf("%+.4f", c.Mean), fmt.Sprintf("%+.4f %+.4f", c.Low, c.High), verdict})
+			}
+			t.Render()
+			return nil
+		},
+	}
+	c.Flags().StringArrayVar(&arms, "arm", nil, "arm of A, and given twice of B (default: the only one)")
+	return c
+}
+
+func evalTableCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "table FILES...",
+		Short: "A Markdown table of leave-one-out and cold-start results",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var results []*experiments.HoldoutResult
+			for _, path := range args {
+				r, err := experiments.ReadHoldout(path)
+				if err != nil {
+					return err
+				}
+				results = append(results, r)
+			}
+			return experiments.Table(cmd.OutOrStdout(), results...)
+		},
+	}
+}
+
+func evalPlotCommand() *cobra.Command {
+	var out, metric string
+	c := &cobra.Command{
+		Use:     "plot FILES...",
+		Short:   "Draw learning curves or prequential curves of result files",
+		Example: `  seralm eval plot prequential-ml-1m.json --metric masked_ndcg@10 --out curve.svg`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			format := strings.TrimPrefix(filepath.Ext(out), ".")
+			if format != "svg" && format != "png" {
+				return fmt.Errorf("--out %q: name a file that ends in .svg or .png", out)
+			}
+			var b strings.Builder
+			if err := experiments.Plot(&b, format, metric, args...); err != nil {
+				return err
+			}
+			return os.WriteFile(out, []byte(b.String()), 0o644)
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "file to draw to, .svg or .png")
+	c.Flags().StringVar(&metric, "metric", "masked_ndcg@10", "one of "+strings.Join(experiments.CurveMetrics, ", "))
+	return c
+}

@@ -1,0 +1,123 @@
+package experiments
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"seralm/models/metrics"
+)
+
+// resamples of a bootstrap, and what they are drawn by: a comparison of two files is
+// always the same.
+const (
+	resamples    = 10_000
+	bootstrapKey = 20_170_806
+)
+
+// Comparison is how much higher a metric of B is than A's.
+type Comparison struct {
+	Metric string
+	A, B   float64
+	metrics.Interval
+}
+
+// Compare compares an arm of one result with one of another, case by case; both have
+// the same cases, or it is an error. An empty name stands for the only arm.
+func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]Comparison, error) {
+	if err := sameQuestion(a, b); err != nil {
+		return nil, fmt.Errorf("the results cannot be compared: %w", err)
+	}
+	armA, err := a.named(nameA)
+	if err != nil {
+		return nil, err
+	}
+	armB, err := b.named(nameB)
+	if err != nil {
+		return nil, err
+	}
+	seeds := armA.seeds()
+	if !slices.Equal(seeds, armB.seeds()) {
+		return nil, fmt.Errorf("the results cannot be compared: arm %q has the seeds %v, arm %q %v; run those that are missing", armA.Name, seeds, armB.Name, armB.seeds())
+	}
+	for _, s := range seeds {
+		x, y := armA.run(s).Cases, armB.run(s).Cases
+		if !slices.Equal(x.Users, y.Users) || !slices.Equal(x.Items, y.Items) {
+			return nil, fmt.Errorf("the results cannot be compared: with seed %d the arms %q and %q were asked different cases", s, armA.Name, armB.Name)
+		}
+	}
+	var out []Comparison
+	for _, m := range Metrics() {
+		c := Comparison{Metric: m}
+		var differences []metrics.Sample
+		for _, s := range seeds {
+			x, err := armA.run(s).Cases.sample(m)
+			if err != nil {
+				return nil, err
+			}
+			y, err := armB.run(s).Cases.sample(m)
+			if err != nil {
+				return nil, err
+			}
+			d := metrics.Sample{Users: x.Users}
+			for i := range x.Values {
+				d.Values = append(d.Values, y.Values[i]-x.Values[i])
+			}
+			differences = append(differences, d)
+		}
+		c.Interval = metrics.BootstrapUsers(differences, resamples, bootstrapKey)
+		c.A, c.B = armA.mean(m), armB.mean(m)
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// named returns an arm that has runs.
+func (r *HoldoutResult) named(name string) (*ArmResult, error) {
+	var names []string
+	for _, a := range r.Arms {
+		if len(a.Runs) > 0 && (a.Name == name || name == "" && len(r.Arms) == 1) {
+			return a, nil
+		}
+		names = append(names, fmt.Sprintf("%q", a.Name))
+	}
+	if name == "" {
+		return nil, fmt.Errorf("name one of the arms %s", strings.Join(names, ", "))
+	}
+	return nil, fmt.Errorf("there is no arm %q with runs; there are %s", name, strings.Join(names, ", "))
+}
+
+func (c Cases) sample(metric string) (metrics.Sample, error) {
+	values, err := c.Values(metric)
+	s := metrics.Sample{Values: values}
+	for _, u := range c.Users {
+		s.Users = append(s.Users, int(u))
+	}
+	return s, err
+}
+
+// interval is that of an arm alone.
+func (a *ArmResult) interval(metric string) (metrics.Interval, error) {
+	var seeds []metrics.Sample
+	for _, run := range a.Runs {
+		s, err := run.Cases.sample(metric)
+		if err != nil {
+			return metrics.Interval{}, err
+		}
+		seeds = append(seeds, s)
+	}
+	return metrics.BootstrapUsers(seeds, resamples, bootstrapKey), nil
+}
+
+// mean over all cases of all seeds.
+func (a *ArmResult) mean(metric string) float64 {
+	sum, n := 0.0, 0
+	for _, run := range a.Runs {
+		values, _ := run.Cases.Values(metric)
+		for _, v := range values {
+			sum += v
+		}
+		n += len(values)
+	}
+	return sum / float64(max(1, n))
+}

@@ -1,0 +1,202 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"seralm/config"
+	"seralm/models/seqrec"
+	"seralm/models/snapshot"
+	"seralm/models/tower"
+	"seralm/models/vocab"
+	"seralm/producers/dataset"
+)
+
+// Arm is a recommender with what it knows and how it learns.
+type Arm struct {
+	Name        string
+	Recommender config.Recommender // its seed, and the length of knowledge vectors, are set here
+	Training    Training
+	Knowledge   Knowledge
+	// New makes the recommender of a configuration, untrained. One that is not
+	// seqrec.Checkpointed has no optimiser and learns in one pass.
+	New func(config.Recommender) (seqrec.Recommender, error)
+}
+
+// Holdout runs an arm once for every seed: leave-one-out, or with hide > 0 cold start,
+// where that share of the items is hidden. Every finished seed is in the file at path
+// before the next begins; one that is there already, of the same settings and data, is
+// not run again. Other arms in the file are kept. progress may be nil.
+func Holdout(ctx context.Context, d *dataset.Dataset, a Arm, hide float64, seeds []uint64, path string, progress io.Writer) (*HoldoutResult, error) {
+	if hide < 0 || hide >= 1 {
+		return nil, fmt.Errorf("a share of %g of the items cannot be hidden: it must be 0 (none) or more, and below 1", hide)
+	}
+	if err := a.Training.validate(); err != nil {
+		return nil, err
+	}
+	r, err := openHoldout(path, d, hide)
+	if err != nil {
+		return nil, err
+	}
+	arm, err := r.arm(a)
+	if err != nil {
+		return nil, err
+	}
+	h := read(d)
+	for _, seed := range seeds {
+		if arm.run(seed) != nil {
+			tell(progress, "%s, seed %d: in the file\n", a.Name, seed)
+			continue
+		}
+		s := leaveOneOut(h)
+		if hide > 0 {
+			if s, err = coldStart(h, hide, seed); err != nil {
+				return nil, err
+			}
+		}
+		if len(s.test) == 0 {
+			return nil, fmt.Errorf("data set %s: none of its %d users has enough interactions to hold one back", d.Name(), s.counts.Users)
+		}
+		tell(progress, "%s, seed %d: %d interactions to learn, %d cases\n", a.Name, seed, s.counts.Train, s.counts.Cases)
+		run, err := a.run(ctx, h, s, seed, progress)
+		if err != nil {
+			return nil, fmt.Errorf("%s, seed %d: %w", a.Name, seed, err)
+		}
+		arm.Runs = append(arm.Runs, run)
+		tell(progress, "%s, seed %d: ndcg@10 %.4f, masked %.4f, log p %.4f  (%.0f s)\n", a.Name, seed, run.Test["ndcg@10"], run.Test["masked_ndcg@10"], run.Test[logP], run.Seconds)
+		if err := r.save(path); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func tell(w io.Writer, format string, args ...any) {
+	if w != nil {
+		fmt.Fprintf(w, format, args...)
+	}
+}
+
+// run learns with one seed and answers the cases.
+func (a Arm) run(ctx context.Context, h histories, s split, seed uint64, progress io.Writer) (Run, error) {
+	run := Run{Seed: seed, Program: config.Version, Machine: machine(), Began: time.Now().UTC(), Counts: s.counts}
+	cfg := a.Recommender
+	cfg.Seed = seed
+	model, err := a.New(cfg)
+	if err != nil {
+		return run, err
+	}
+	defer model.Close()
+	if err := model.Resize(s.rows); err != nil {
+		return run, err
+	}
+	learnt, hidden := s.names(h)
+	if a.Knowledge.vectors != nil {
+		m, ok := model.(interface {
+			SetKnowledge(rows []int32, vectors [][]float32) error
+		})
+		if !ok {
+			return run, fmt.Errorf("%s takes no knowledge", model.Name())
+		}
+		if err := m.SetKnowledge(a.Knowledge.of(learnt, vocab.FirstItem)); err != nil {
+			return run, err
+		}
+	}
+	if _, inEpochs := model.(seqrec.Checkpointed); !inEpochs {
+		var all []seqrec.Sequence
+		for _, items := range s.train {
+			all = append(all, seqrec.Sequence{Items: items})
+		}
+		if _, err := model.Learn(ctx, all, 0); err != nil {
+			return run, err
+		}
+		if err := model.Resize(s.rows + len(s.hidden)); err != nil {
+			return run, err
+		}
+		run.Cases, err = judge(ctx, model, s.test)
+	} else {
+		run.Cases, err = a.learn(ctx, model, cfg, s, hidden, &run, progress)
+	}
+	if err != nil {
+		return run, err
+	}
+	run.Test, run.Seconds = run.Cases.Means(), time.Since(run.Began).Seconds()
+	return run, nil
+}
+
+// learn teaches a model in epochs and answers with the best of them, as it would be
+// served: the item table folded, and hidden items as rows made of their vectors alone.
+func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Recommender, s split, hidden []string, run *Run, progress io.Writer) (Cases, error) {
+	f, err := fit(ctx, model, s, cfg.MaxLen, cfg.LearningRate, a.Training, cfg.Seed, progress)
+	if err != nil {
+		return Cases{}, err
+	}
+	if f.state == nil {
+		return Cases{}, errors.New("no epoch had a validation that is a number: lower the learning rate")
+	}
+	run.Curve, run.Best = f.curve, f.best
+	if err := a.Knowledge.append(f.state, hidden); err != nil {
+		return Cases{}, err
+	}
+	cfg.KnowledgeDim = 0 // what is published is a Base
+	served, err := a.New(cfg)
+	if err != nil {
+		return Cases{}, err
+	}
+	defer served.Close()
+	if err := served.Restore(f.state, s.rows+len(hidden)); err != nil {
+		return Cases{}, err
+	}
+	return judge(ctx, served, s.test)
+}
+
+// names returns the ids of the rows that are learnt, and of those that are hidden.
+func (s *split) names(h histories) (learnt, hidden []string) {
+	gone := map[int32]bool{}
+	for _, r := range s.hidden {
+		gone[r] = true
+		hidden = append(hidden, h.items[r-vocab.FirstItem])
+	}
+	for i, id := range h.items {
+		if !gone[int32(vocab.FirstItem+i)] {
+			learnt = append(learnt, id)
+		}
+	}
+	return learnt, hidden
+}
+
+// itemTable is the folded item table in a published state.
+const itemTable = "item_embedding.weight"
+
+// append adds the rows of items that nothing was learnt of to a published state: what
+// the tower makes of their vectors, or the unknown item's row for those without.
+func (k Knowledge) append(state map[string]snapshot.Tensor, items []string) error {
+	if len(items) == 0 {
+		return nil
+	}
+	table := state[itemTable]
+	if len(table.Shape) != 2 {
+		return fmt.Errorf("the model has no item table %s to add the rows of hidden items to", itemTable)
+	}
+	t, err := tower.New(state)
+	if err != nil {
+		return err
+	}
+	d := int(table.Shape[1])
+	unknown := table.Data[vocab.Unknown*d : (vocab.Unknown+1)*d]
+	for _, item := range items {
+		row := unknown
+		if v, ok := k.vectors[item]; ok && t != nil {
+			if row, err = t.Row(v); err != nil {
+				return fmt.Errorf("item %q: %w", item, err)
+			}
+		}
+		table.Data = append(table.Data, row...)
+	}
+	table.Shape = []int64{table.Shape[0] + int64(len(items)), table.Shape[1]}
+	state[itemTable] = table
+	return nil
+}

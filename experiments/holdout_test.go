@@ -1,0 +1,261 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"seralm/config"
+	"seralm/models/seqrec"
+	"seralm/producers/dataset"
+)
+
+func TestPopularityOnAFewUsersByHand(t *testing.T) {
+	// Learnt are a a, a b, c: counts a 3, b 1, c 1, d 0. The tests are d after abc, c
+	// after bcd ... with the validation in the history.
+	d := open(t, taken("abcd", "aabc", "ac", "dcab"), nil)
+	// Rows: a 2, b 3, c 4, d 5. Learnt: ab, aa, ac, dc: a 4, b 1, c 2, d 1.
+	r, err := Holdout(t.Context(), d, reference("popularity"), 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	c := r.Arms[0].Runs[0].Cases
+	require.Equal(t, Numbers{0, 1, 3}, c.Users)
+	require.Equal(t, Numbers{5, 4, 3}, c.Items)
+	require.Equal(t, Numbers{3.5, 2, 3.5}, c.Rank, "b and d tie")
+	require.Equal(t, Numbers{1, 1, 1}, c.Masked)
+	require.Equal(t, Numbers{-1.7918, -1.3863, -1.7918}, c.LogP, "log 2/12, 3/12")
+	require.Equal(t, 1, r.Arms[0].Runs[0].Counts.TooFew)
+}
+
+func TestWhoeverLearnsTheRingFindsTheNextItem(t *testing.T) {
+	d := open(t, taken(ring()...), nil)
+	r, err := Holdout(t.Context(), d, reference("transitions"), 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, 1., r.Arms[0].Runs[0].Test["hit@1"])
+
+	a := sasrec("sasrec")
+	a.Training.Epochs, a.Training.Patience = 30, 30
+	r, err = Holdout(t.Context(), d, a, 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	run := r.Arms[0].Runs[0]
+	require.Greater(t, run.Test["masked_hit@1"], 0.95)
+	require.Less(t, run.Curve[29].Loss, run.Curve[0].Loss)
+
+	r, err = Holdout(t.Context(), d, reference("popularity"), 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	require.Less(t, r.Arms[0].Runs[0].Test["hit@1"], 0.3)
+}
+
+func TestTheBestEpochIsTestedAndItEndsWithoutABetterOne(t *testing.T) {
+	a := sasrec("sasrec")
+	a.Recommender.LearningRate = 0.3 // it soon gets worse
+	a.Training.Epochs, a.Training.Patience, a.Training.Stop = 40, 3, "log_p"
+	r, err := Holdout(t.Context(), open(t, taken(ring()...), nil), a, 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	run := r.Arms[0].Runs[0]
+	require.Len(t, run.Curve, run.Best+3)
+	for _, e := range run.Curve {
+		require.LessOrEqual(t, e.Validation["log_p"], run.Curve[run.Best-1].Validation["log_p"])
+	}
+	a.Training.Epochs = run.Best // had it ended there, it would say the same
+	short, err := Holdout(t.Context(), open(t, taken(ring()...), nil), a, 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, run.Cases, short.Arms[0].Runs[0].Cases)
+}
+
+func TestTwoRunsAreEqual(t *testing.T) {
+	d := crowd(t, 30, 600)
+	a := sasrec("a")
+	a.Recommender.Dropout, a.Training.Validate = 0.2, 10
+	var cases []Cases
+	for range 2 {
+		r, err := Holdout(t.Context(), d, a, 0, []uint64{3}, "", nil)
+		require.NoError(t, err)
+		cases = append(cases, r.Arms[0].Runs[0].Cases)
+	}
+	require.Equal(t, cases[0], cases[1])
+	r, err := Holdout(t.Context(), d, a, 0, []uint64{4}, "", nil)
+	require.NoError(t, err)
+	require.NotEqual(t, cases[0].LogP, r.Arms[0].Runs[0].Cases.LogP)
+}
+
+// stopping calls stop for every model that is made after the first so many.
+func stopping(a Arm, after int, stop func() error) Arm {
+	made := a.New
+	a.New = func(c config.Recommender) (seqrec.Recommender, error) {
+		if after--; after < 0 {
+			if err := stop(); err != nil {
+				return nil, err
+			}
+		}
+		return made(c)
+	}
+	return a
+}
+
+func TestAnInterruptedRunGoesOnWhereItWas(t *testing.T) {
+	d := crowd(t, 30, 600)
+	path := filepath.Join(t.TempDir(), "result.json")
+	ctx, cancel := context.WithCancel(t.Context())
+	// A learning seed makes two models, the second to be served.
+	_, err := Holdout(ctx, d, stopping(sasrec("a"), 2, func() error { cancel(); return nil }), 0, []uint64{1, 2}, path, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	there, err := ReadHoldout(path)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1}, there.Arms[0].seeds())
+
+	seeds := 0
+	_, err = Holdout(t.Context(), d, stopping(sasrec("a"), 0, func() error { seeds++; return nil }), 0, []uint64{1, 2}, path, nil)
+	require.NoError(t, err)
+	require.Equal(t, 2, seeds, "the models of seed 2")
+	resumed, err := ReadHoldout(path)
+	require.NoError(t, err)
+	whole, err := Holdout(t.Context(), d, sasrec("a"), 0, []uint64{1, 2}, "", nil)
+	require.NoError(t, err)
+	for _, s := range []uint64{1, 2} {
+		require.Equal(t, whole.Arms[0].run(s).Cases, resumed.Arms[0].run(s).Cases)
+	}
+
+	// Another arm stands beside it; other settings, data or protocols do not.
+	_, err = Holdout(t.Context(), d, reference("popularity"), 0, []uint64{1}, path, nil)
+	require.NoError(t, err)
+	both, err := ReadHoldout(path)
+	require.NoError(t, err)
+	require.Len(t, both.Arms, 2)
+	changed := sasrec("a")
+	changed.Training.Batch++
+	_, err = Holdout(t.Context(), d, changed, 0, []uint64{1}, path, nil)
+	require.ErrorContains(t, err, `an arm "a" of other settings`)
+	_, err = Holdout(t.Context(), crowd(t, 31, 600), sasrec("a"), 0, []uint64{1}, path, nil)
+	require.ErrorContains(t, err, "different data")
+	_, err = Holdout(t.Context(), d, sasrec("a"), 0.2, []uint64{1}, path, nil)
+	require.ErrorContains(t, err, "protocols")
+	_, err = Holdout(t.Context(), d, stopping(sasrec("b"), 0, func() error { return errors.New("no memory") }), 0, []uint64{7}, path, nil)
+	require.EqualError(t, err, "b, seed 7: no memory")
+	after, err := ReadHoldout(path)
+	require.NoError(t, err)
+	require.Equal(t, both, after)
+}
+
+// clusters are users of one of two kinds of films each.
+func clusters(t *testing.T) *dataset.Dataset {
+	titles := map[string]string{}
+	for i, letter := range "abcdefghijklmnopqrst" {
+		titles[string(letter)] = []string{"a western", "a musical"}[i%2]
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	var users []string
+	for u := range 100 {
+		var b strings.Builder
+		for range 8 {
+			b.WriteByte(byte('a' + 2*r.IntN(10) + u%2))
+		}
+		users = append(users, b.String())
+	}
+	return open(t, taken(users...), titles)
+}
+
+func TestAHiddenItemIsFoundByItsText(t *testing.T) {
+	d := clusters(t)
+	know, err := ReadKnowledge(t.Context(), d, Titles, encoder{[]string{"western", "musical"}})
+	require.NoError(t, err)
+	require.Equal(t, Source{Name: "title", Hash: know.Source.Hash, Encoder: "words", Titles: 20}, know.Source)
+
+	base, told := sasrec("base"), sasrec("told")
+	told.Knowledge, told.Recommender.KnowledgeDim, told.Recommender.IDDropout = know, 2, 0.3
+	path := filepath.Join(t.TempDir(), "cold.json")
+	var r *HoldoutResult
+	for _, a := range []Arm{reference("popularity"), base, told} {
+		a.Training.Epochs, a.Training.Patience = 25, 25
+		r, err = Holdout(t.Context(), d, a, 0.2, []uint64{1, 2}, path, nil)
+		require.NoError(t, err)
+	}
+	for _, run := range r.Arms[1].Runs {
+		require.Equal(t, 4, run.Counts.Hidden)
+		require.NotZero(t, run.Counts.Cases)
+	}
+	// Three of the four hidden items tie with the one that is asked for, so a base's
+	// rank is a whole number and a half.
+	for _, rank := range r.Arms[1].Runs[0].Cases.Rank {
+		require.InDelta(t, 0.5, rank-float64(int(rank)), 1e-9)
+	}
+	c, err := Compare(r, "base", r, "told")
+	require.NoError(t, err)
+	for _, d := range c {
+		if d.Metric == "log_p" {
+			require.Positive(t, d.Low, d.Metric)
+		}
+	}
+	require.Greater(t, r.Arms[2].mean("masked_hit@10"), 0.9, "ten films are of the kind")
+}
+
+func TestSettingsThatMakeNoSense(t *testing.T) {
+	d := open(t, taken("abc", "abd"), nil)
+	for want, change := range map[string]func(*Arm){
+		`no metric "recall"`:        func(a *Arm) { a.Training.Stop = "recall" },
+		`no schedule "linear"`:      func(a *Arm) { a.Training.Schedule = "linear" },
+		"popularity takes no knowl": func(a *Arm) { *a = reference("popularity"); a.Knowledge.vectors = map[string][]float32{"a": {1}} },
+		"batches of 0":              func(a *Arm) { a.Training.Batch = 0 },
+	} {
+		a := sasrec("a")
+		change(&a)
+		_, err := Holdout(t.Context(), d, a, 0, []uint64{1}, "", nil)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := Holdout(t.Context(), d, sasrec("a"), 1, []uint64{1}, "", nil)
+	require.ErrorContains(t, err, "a share of 1 of the items cannot be hidden")
+}
+
+// What data sets hold in practice: refused with what is wrong, or counted.
+func TestOddData(t *testing.T) {
+	many := strings.Repeat("abcdefghij", 1000)
+	for name, c := range map[string]struct {
+		interactions string
+		want         Counts
+		fails        string
+	}{
+		"one event each":          {taken("a", "b", "a"), Counts{}, "none of its 3 users has enough interactions"},
+		"some with one event":     {taken("abc", "a", "bcad"), Counts{Users: 3, TooFew: 1, Train: 4, Cases: 2}, ""},
+		"a user with very many":   {taken(many, "abc"), Counts{Users: 2, Train: 9999, Cases: 2}, ""},
+		"an event twice":          {"user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,b,2\nu,c,3\n", Counts{Users: 1, Train: 2, Cases: 1}, ""},
+		"gaps in the positions":   {"user_id,item_id,position\nu,a,0\nu,b,5\nu,c,9\n", Counts{Users: 1, Train: 1, Cases: 1}, ""},
+		"lines in another order":  {"user_id,item_id,timestamp\nu,c,3\nu,a,1\nu,b,2\n", Counts{Users: 1, Train: 1, Cases: 1}, ""},
+		"no column of items":      {"user_id,sku,timestamp\nu,a,1\n", Counts{}, `no column`},
+		"a line that is cut":      {"user_id,item_id,timestamp\nu,a,1\nu,b", Counts{}, "2 columns where 3 belong"},
+		"an unknown encoding":     {"user_id,item_id,timestamp\nu,caf\xe9,1\n", Counts{}, "not valid UTF-8"},
+		"times that are no times": {"user_id,item_id,timestamp\nu,a,soon\n", Counts{}, `"soon"`},
+		"nothing":                 {"user_id,item_id,timestamp\n", Counts{}, "no interactions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "interactions.csv"), []byte(c.interactions), 0o600))
+			d, err := dataset.Open(t.Context(), dataset.Options{Path: dir, Name: "odd"})
+			var r *HoldoutResult
+			if err == nil {
+				r, err = Holdout(t.Context(), d, reference("transitions"), 0, []uint64{1}, "", nil)
+			}
+			if c.fails != "" {
+				require.ErrorContains(t, err, c.fails)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, r.Arms[0].Runs[0].Counts)
+			if strings.HasPrefix(name, "lines") || strings.HasPrefix(name, "gaps") {
+				require.Equal(t, "c", d.At(2).Body.Item)
+			}
+		})
+	}
+}
+
+func TestTheCosineWarmsUpAndEndsAtNothing(t *testing.T) {
+	require.Equal(t, 0.25, cosine(0, 4, 100))
+	require.Equal(t, 1., cosine(4, 4, 100))
+	require.InDelta(t, 0.5, cosine(52, 4, 100), 1e-12)
+	require.InDelta(t, 0, cosine(100, 4, 100), 1e-12)
+	require.Equal(t, 1., cosine(4, 4, 4), "all of it warm-up")
+}
