@@ -10,13 +10,18 @@ import (
 )
 
 // LogProbs returns log p(token | prompt, the tokens before) of every token of the
-// completions under the policy softmax(logits / temperature).
+// completions under the policy softmax(logits / temperature). An adapter is on.
 func (m *Model) LogProbs(ctx context.Context, prompts []Prompt, completions [][]int32, temperature float64) ([][]float32, error) {
+	return m.score(ctx, prompts, completions, temperature, false)
+}
+
+// score is LogProbs; bare leaves the adapter out.
+func (m *Model) score(ctx context.Context, prompts []Prompt, completions [][]int32, temperature float64, bare bool) ([][]float32, error) {
 	if len(prompts) != len(completions) {
 		return nil, fmt.Errorf("scoring: %d prompts and %d completions", len(prompts), len(completions))
 	}
-	if !(temperature > 0 && temperature <= 100) {
-		return nil, fmt.Errorf("scoring: temperature %v: it is above 0 and at most 100", temperature)
+	if err := checkTemperature(temperature); err != nil {
+		return nil, fmt.Errorf("scoring: %w", err)
 	}
 	order := make([]int, len(prompts))
 	sequences := make([]sequence, len(prompts))
@@ -38,6 +43,9 @@ func (m *Model) LogProbs(ctx context.Context, prompts []Prompt, completions [][]
 			some[i] = sequences[w]
 		}
 		err := m.thread.Do(func(s *tensor.Scope) {
+			if bare {
+				defer m.policy.leaveOut()()
+			}
 			hidden, targets := m.predictors(s, some)
 			var scores []float32
 			for from, n := 0, len(targets); from < n; {
@@ -58,6 +66,14 @@ func (m *Model) LogProbs(ctx context.Context, prompts []Prompt, completions [][]
 		}
 	}
 	return out, nil
+}
+
+// checkTemperature refuses one that makes no policy with a log-probability.
+func checkTemperature(temperature float64) error {
+	if !(temperature > 0 && temperature <= 100) {
+		return fmt.Errorf("temperature %v: it is above 0 and at most 100", temperature)
+	}
+	return nil
 }
 
 // softmaxElements bounds tokens x vocabulary of one softmax: 128 MiB of float32.
