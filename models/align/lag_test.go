@@ -87,7 +87,7 @@ func lacks(t *testing.T, lag int, by Weighting) (sum float64) {
 func TestWeightsMakeUpForLag(t *testing.T) {
 	for _, lag := range []int{1, 50, 3000} {
 		with, without := lacks(t, lag, PerToken), lacks(t, lag, Uncorrected)
-		t.Logf("lag %d: lacks %.5f with weights, %.5f without", lag, with, without)
+		t.Logf("refreshed every %d steps: lacks %.5f with weights, %.5f without", lag, with, without)
 		require.Less(t, with, 0.01)
 		if lag == 3000 {
 			require.Greater(t, without, 10*with)

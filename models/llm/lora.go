@@ -59,18 +59,23 @@ func (o LoRA) validate() error {
 	return nil
 }
 
-// delta is the addition to one linear layer. A and B are float32; they are used in the
-// model's own type, as its activations are.
+// delta is the addition to one linear layer.
 type delta struct {
 	policy *Policy
 	name   string // of the layer; Params has A and B under it
 }
 
+// apply computes with A and B, which are float32, in the model's own type, as its
+// activations are; but few rows in float32, which takes libtorch less than half as long.
 func (d *delta) apply(s *tensor.Scope, x *tensor.Tensor) *tensor.Tensor {
 	p := d.policy
-	get := func(part string) *tensor.Tensor { return s.To(p.params.Get(d.name+part), p.model.kind) }
-	down := s.MulScalar(s.Linear(x, get(partA), nil), p.lora.Alpha/float64(p.lora.Rank))
-	return s.Linear(down, get(partB), nil)
+	kind := p.model.kind
+	if int64(x.Numel())/x.Dim(-1) <= skinny {
+		kind = tensor.Float32
+	}
+	get := func(part string) *tensor.Tensor { return s.To(p.params.Get(d.name+part), kind) }
+	down := s.MulScalar(s.Linear(s.To(x, kind), get(partA), nil), p.lora.Alpha/float64(p.lora.Rank))
+	return s.To(s.Linear(down, get(partB), nil), p.model.kind)
 }
 
 // Names of an adapter's tensors are those of PEFT, Hugging Face's library.
