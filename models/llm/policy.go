@@ -118,7 +118,7 @@ func (p *Policy) Train(ctx context.Context, examples []Example, temperature floa
 	if err := checkTemperature(temperature); err != nil {
 		return fail(err)
 	}
-	passes, err := p.passes(examples)
+	passes, err := p.divide(examples)
 	if err != nil {
 		return fail(err)
 	}
@@ -129,7 +129,7 @@ func (p *Policy) Train(ctx context.Context, examples []Example, temperature floa
 			if err = ctx.Err(); err != nil {
 				return
 			}
-			s.Sub(func(s *tensor.Scope) { u.Objective += p.accumulate(s, pass, temperature) })
+			s.Sub(func(s *tensor.Scope) { u.Objective += p.accumulate(s, pass, examples, temperature) })
 			if !finite(u.Objective) {
 				err = &NumericError{"objective", u.Objective, p.params.Steps() + 1}
 				return
@@ -150,10 +150,11 @@ func (p *Policy) Train(ctx context.Context, examples []Example, temperature floa
 	return u, nil
 }
 
-// passes checks the examples and divides those that ask for something into passes of
-// similar length.
-func (p *Policy) passes(examples []Example) ([][]Example, error) {
-	var use []Example
+// divide checks the examples and divides those that ask for something into passes.
+func (p *Policy) divide(examples []Example) ([][]row, error) {
+	var prompts []Prompt
+	var texts [][]int32
+	var which []int
 	for i, e := range examples {
 		err := p.model.admit(e.Prompt, len(e.Tokens))
 		if err = cmp.Or(err, p.model.known(e.Tokens)); err != nil {
@@ -168,35 +169,31 @@ func (p *Policy) passes(examples []Example) ([][]Example, error) {
 			}
 		}
 		if slices.ContainsFunc(e.Coefficients, func(c float32) bool { return c != 0 }) {
-			use = append(use, e)
+			prompts, texts, which = append(prompts, e.Prompt), append(texts, e.Tokens), append(which, i)
 		}
 	}
-	slices.SortStableFunc(use, func(a, b Example) int { return cmp.Compare(a.sequence().length(), b.sequence().length()) })
-	var out [][]Example
-	for _, e := range use {
-		if n := len(out); n > 0 && (len(out[n-1])+1)*e.sequence().length() <= p.lora.PassTokens {
-			out[n-1] = append(out[n-1], e)
-		} else {
-			out = append(out, []Example{e})
+	rows := pack(prompts, texts, math.MaxInt, p.lora.PassTokens)
+	for _, r := range rows {
+		for i, w := range r.which {
+			r.which[i] = which[w]
 		}
 	}
-	return out, nil
+	return passes(rows, math.MaxInt, p.lora.PassTokens), nil
 }
 
-func (e Example) sequence() sequence { return sequence{e.Prompt, e.Tokens} }
-
-// accumulate adds the gradient of -objective of some examples to the parameters' own and
+// accumulate adds the gradient of -objective of a pass's examples to the parameters' own and
 // returns the objective.
-func (p *Policy) accumulate(s *tensor.Scope, examples []Example, temperature float64) (objective float64) {
+func (p *Policy) accumulate(s *tensor.Scope, pass []row, examples []Example, temperature float64) (objective float64) {
 	m := p.model
-	var batch []sequence
 	var coefficients []float32
-	for _, e := range examples {
-		batch, coefficients = append(batch, e.sequence()), append(coefficients, e.Coefficients...)
+	for _, r := range pass {
+		for _, w := range r.which {
+			coefficients = append(coefficients, examples[w].Coefficients...)
+		}
 	}
 	var hidden *tensor.Tensor
 	var targets []int64
-	s.Grad(func() { hidden, targets = m.predictors(s, batch) })
+	s.Grad(func() { hidden, targets = m.predictors(s, pass) })
 	// The softmax over the vocabulary goes back to the hidden states in parts: of all
 	// tokens at once it would hold more than the model.
 	leaf := s.Leaf(hidden)

@@ -121,7 +121,7 @@ func TestGradientsOfTheAdapter(t *testing.T) {
 			stir(t, p, 0.3)
 			prompts, completions := texts(t, m, tau)
 			batch := examples(prompts, completions)
-			passes, err := p.passes(batch)
+			passes, err := p.divide(batch)
 			require.NoError(t, err)
 			require.Greater(t, len(passes), 2)
 			gradient, size := p.gradient(t, batch, tau)
@@ -154,12 +154,12 @@ func TestGradientsOfTheAdapter(t *testing.T) {
 // gradient of the objective by name, and its size. It is the one that Train steps along.
 func (p *Policy) gradient(t testing.TB, batch []Example, tau float64) (out map[string][]float64, size float64) {
 	t.Helper()
-	passes, err := p.passes(batch)
+	passes, err := p.divide(batch)
 	require.NoError(t, err)
 	require.NoError(t, p.model.thread.Do(func(s *tensor.Scope) {
 		p.params.ClearGradients(s)
 		for _, pass := range passes {
-			p.accumulate(s, pass, tau)
+			p.accumulate(s, pass, batch, tau)
 		}
 		out, size = p.read64(s, -1)
 	}))
@@ -210,15 +210,15 @@ func TestTheExpectedGradientIsThatOfTheMarginal(t *testing.T) {
 	// with the sum over all texts written out.
 	var exact [2]map[string][]float64
 	require.NoError(t, m.thread.Do(func(s *tensor.Scope) {
-		var batch []sequence
+		var rows []row // one text each: independent of how Train packs them
 		for i, c := range all {
-			batch = append(batch, sequence{prompts[i], c})
+			rows = append(rows, row{prompt, [][]int32{c}, []int{i}})
 		}
 		for n := range exact {
 			s.Sub(func(s *tensor.Scope) {
 				p.params.ClearGradients(s)
 				s.Grad(func() {
-					hidden, targets := m.predictors(s, batch)
+					hidden, targets := m.predictors(s, rows)
 					logPi := s.SumDim(s.View(m.logProbs(s, hidden, targets, tau), 125, 3), 1, false)
 					var logR, logRef []float32
 					for i := range all {

@@ -86,13 +86,34 @@ func TestSmolLM2LearnsTexts(t *testing.T) {
 	}
 }
 
-// smolTexts are n texts of so many tokens after the references' prompts.
+// What is computed side by side, or in another batch, differs by rounding only.
+func TestSmolLM2TextsOfAPromptAreScoredTogether(t *testing.T) {
+	for kind, tolerance := range map[string]float64{"float32": 1e-3, "bf16": 0.3} {
+		m := smollm2(t, Options{Type: kind, Threads: 1})
+		prompts, completions := smolTexts(t, m, 8, 24)
+		together, err := m.LogProbs(t.Context(), prompts, completions, 0.8)
+		require.NoError(t, err)
+		worst, square := 0.0, 0.0
+		for i := range prompts {
+			alone, err := m.LogProbs(t.Context(), prompts[i:i+1], completions[i:i+1], 0.8)
+			require.NoError(t, err)
+			for j, v := range alone[0] {
+				off := math.Abs(float64(v - together[i][j]))
+				worst, square = max(worst, off), square+off*off/float64(len(prompts)*len(alone[0]))
+			}
+		}
+		t.Logf("%s: off by at most %.2g, %.2g in the root mean square", kind, worst, math.Sqrt(square))
+		require.LessOrEqual(t, worst, tolerance)
+	}
+}
+
+// smolTexts are n texts of so many tokens, four to each of the references' prompts.
 func smolTexts(t testing.TB, m *Model, n, tokens int) (prompts []Prompt, completions [][]int32) {
 	t.Helper()
 	m.stop = nil
 	cases := readReferences(t, "smollm2.json")
 	for i := range n {
-		prompts = append(prompts, append(slices.Clone(Prompt(cases[i%len(cases)].IDs)), int32(100+i))) // distinct
+		prompts = append(prompts, cases[i/4%len(cases)].IDs)
 	}
 	got, err := m.Generate(t.Context(), prompts, Sampling{Temperature: 0.8, MaxTokens: tokens, Seed: 1})
 	require.NoError(t, err)
