@@ -3,6 +3,7 @@ package llm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
@@ -138,24 +139,38 @@ func (m *Model) fill(s *tensor.Scope, w weights) error {
 		if values, err = w.read(name, shapes[name]); err != nil {
 			return nil
 		}
+		m.fingerprint = fingerprint(m.fingerprint, name, values)
 		s.Sub(func(s *tensor.Scope) { t = s.Keep(s.To(s.F32(values, shapes[name]...), m.kind)) })
 		m.kept = append(m.kept, t)
 		return t
 	}
 	m.embed, m.norm = get(embedName), get(normName)
-	m.head = linear{m.embed}
+	m.head = linear{weight: m.embed}
 	if !m.config.Tied {
-		m.head = linear{get(headName)}
+		m.head = linear{weight: get(headName)}
 	}
 	for i := range m.config.Layers {
 		at := func(part string) *tensor.Tensor { return get(layerName(i, part)) }
+		weight := func(part string) linear { return linear{weight: at(part)} }
 		m.layers = append(m.layers, layer{
 			attentionNorm: at("input_layernorm"),
-			q:             linear{at("self_attn.q_proj")}, k: linear{at("self_attn.k_proj")},
-			v: linear{at("self_attn.v_proj")}, o: linear{at("self_attn.o_proj")},
+			q:             weight("self_attn.q_proj"), k: weight("self_attn.k_proj"),
+			v: weight("self_attn.v_proj"), o: weight("self_attn.o_proj"),
 			innerNorm: at("post_attention_layernorm"),
-			gate:      linear{at("mlp.gate_proj")}, up: linear{at("mlp.up_proj")}, down: linear{at("mlp.down_proj")},
+			gate:      weight("mlp.gate_proj"), up: weight("mlp.up_proj"), down: weight("mlp.down_proj"),
 		})
 	}
 	return err
+}
+
+// fingerprint tells models of one shape apart: by the first numbers of each tensor, as
+// the file has them, whatever they are computed in.
+func fingerprint(so uint64, name string, values []float32) uint64 {
+	for _, b := range []byte(name) {
+		so = mix(so ^ uint64(b))
+	}
+	for _, v := range values[:min(len(values), 256)] {
+		so = mix(so ^ uint64(math.Float32bits(v)))
+	}
+	return so
 }

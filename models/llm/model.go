@@ -20,6 +20,9 @@ type Model struct {
 	layers []layer
 	norm   *tensor.Tensor // [d]
 	head   linear
+	policy *Policy // nil without an adapter
+
+	fingerprint uint64 // of the weights as they were read
 }
 
 // layer is one block: attention, then the gated feed-forward, each after a norm and
@@ -34,7 +37,10 @@ type layer struct {
 
 // linear is y = x Wᵀ. Every weight of the model but the embedding and the norms is
 // used through it, so that what changes a weight (an adapter) has one place to be.
-type linear struct{ weight *tensor.Tensor }
+type linear struct {
+	weight *tensor.Tensor
+	delta  *delta // nil where nothing is adapted
+}
 
 // skinny is up to how many rows x goes to the right of W: at these sizes reading W
 // is most of the work, and libtorch's bfloat16 kernels read it faster from the left (a
@@ -42,6 +48,14 @@ type linear struct{ weight *tensor.Tensor }
 const skinny = 64
 
 func (l linear) apply(s *tensor.Scope, x *tensor.Tensor) *tensor.Tensor {
+	y := l.base(s, x)
+	if l.delta == nil || l.delta.policy.bare {
+		return y
+	}
+	return s.Add(y, l.delta.apply(s, x))
+}
+
+func (l linear) base(s *tensor.Scope, x *tensor.Tensor) *tensor.Tensor {
 	shape := x.Shape()
 	in := shape[len(shape)-1]
 	rows := int64(x.Numel()) / in
@@ -64,6 +78,9 @@ func (m *Model) Close() {
 	_ = m.thread.Do(func(s *tensor.Scope) {
 		for _, t := range m.kept {
 			s.Free(t)
+		}
+		if m.policy != nil {
+			m.policy.params.Free(s)
 		}
 	})
 	m.thread.Close()

@@ -155,6 +155,65 @@ func TestPromptsThatBeginAlikeAreComputedTogether(t *testing.T) {
 	}
 }
 
+// Texts of one prompt are computed side by side; that must not show either.
+func TestTextsOfAPromptAreScoredTogether(t *testing.T) {
+	m := small(t, 50, Options{Batch: 16})
+	var prompts []Prompt
+	for _, p := range ragged(50) {
+		prompts = append(prompts, slices.Repeat([]Prompt{p}, 4)...)
+	}
+	got, err := m.Generate(t.Context(), prompts, Sampling{Temperature: 1, MaxTokens: 9, Seed: 4})
+	require.NoError(t, err)
+	var texts [][]int32
+	for i, c := range got {
+		texts = append(texts, c.Tokens[:len(c.Tokens)*min(1, i%7)]) // an empty one now and then
+	}
+	rows := pack(prompts, texts, 16, math.MaxInt)
+	require.Less(t, len(rows), len(prompts)/3)
+	together, err := m.LogProbs(t.Context(), prompts, texts, 1)
+	require.NoError(t, err)
+	for i := range prompts {
+		alone, err := m.LogProbs(t.Context(), prompts[i:i+1], texts[i:i+1], 1)
+		require.NoError(t, err)
+		require.Len(t, together[i], len(texts[i]))
+		require.InDeltaSlice(t, alone[0], together[i], 1e-5)
+	}
+}
+
+func TestRowsAndPassesAreBounded(t *testing.T) {
+	var prompts []Prompt
+	var texts [][]int32
+	for i := range 40 {
+		prompts = append(prompts, make(Prompt, 3+i%3))
+		texts = append(texts, make([]int32, i%11))
+	}
+	for _, most := range []int{1, 4, 100} {
+		for _, tokens := range []int{1, 20, 200} {
+			seen := make([]int, len(texts))
+			for _, pass := range passes(pack(prompts, texts, most, tokens), most, tokens) {
+				n, width := 0, 0
+				for _, r := range pass {
+					require.LessOrEqual(t, len(r.texts), most)
+					if len(r.texts) > 1 {
+						require.LessOrEqual(t, r.width(), tokens)
+					}
+					n, width = n+len(r.texts), max(width, r.width())
+					for i, w := range r.which {
+						seen[w]++
+						require.Equal(t, prompts[w], r.prompt)
+						require.Len(t, r.texts[i], len(texts[w]))
+					}
+				}
+				if len(pass) > 1 {
+					require.LessOrEqual(t, n, most)
+					require.LessOrEqual(t, len(pass)*width, tokens)
+				}
+			}
+			require.Equal(t, slices.Repeat([]int{1}, len(texts)), seen)
+		}
+	}
+}
+
 func TestCommonPrefix(t *testing.T) {
 	for _, c := range []struct {
 		want int
@@ -333,7 +392,9 @@ func TestRequestsThatCannotBeMet(t *testing.T) {
 // kind of weight, against finite differences.
 func TestGradientsOfLogProbabilities(t *testing.T) {
 	m := small(t, 20, Options{})
-	batch := []sequence{{Prompt{3, 4, 5}, []int32{6, 7, 2}}, {Prompt{8}, []int32{9, 0}}}
+	// The first prompt has two texts: they are computed side by side.
+	batch := pack([]Prompt{{3, 4, 5}, {8}, {3, 4, 5}}, [][]int32{{6, 7, 2}, {9, 0}, {6, 3, 10, 4}}, 9, 99)
+	require.Len(t, batch, 2)
 	const tau = 0.8
 	loss := func(s *tensor.Scope) *tensor.Tensor {
 		hidden, targets := m.predictors(s, batch)

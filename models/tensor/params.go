@@ -99,6 +99,18 @@ func (p *Params) Grow(s *Scope, name string, rows []float32) {
 	s.CopyInPlace(s.Narrow(q.stores[0], 0, from, more), s.F32(rows, append([]int64{more}, q.shape[1:]...)...))
 }
 
+// Steps counts the updates made.
+func (p *Params) Steps() int64 { return p.step }
+
+// ClearGradients forgets what Backward left: of a step that is not to be taken.
+func (p *Params) ClearGradients(s *Scope) {
+	for _, name := range p.names {
+		if g := s.Gradient(p.byName[name].value); g != nil {
+			s.ZeroInPlace(g)
+		}
+	}
+}
+
 // Free ends the parameters.
 func (p *Params) Free(s *Scope) {
 	for _, q := range p.byName {

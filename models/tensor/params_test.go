@@ -186,3 +186,19 @@ func TestAStepWithoutGradientsIsNone(t *testing.T) {
 		require.PanicsWithValue(t, `BUG: no parameter "b"`, func() { p.Get("b") })
 	})
 }
+
+func TestGradientsOfAStepThatIsNotTakenAreForgotten(t *testing.T) {
+	do(t, func(s *Scope) {
+		p := NewParams()
+		defer p.Free(s)
+		p.Add(s, "reached", []float32{3}, 1)
+		p.Add(s, "not reached", []float32{3}, 1)
+		backward := func() { s.Grad(func() { s.Backward(s.Sum(s.Square(p.Get("reached")))) }) }
+		backward()
+		p.ClearGradients(s)
+		require.Zero(t, p.Steps())
+		backward()
+		require.InDelta(t, 6, p.Step(s, DefaultAdam(0.1)), 1e-6)
+		require.Equal(t, int64(1), p.Steps())
+	})
+}

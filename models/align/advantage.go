@@ -1,0 +1,74 @@
+package align
+
+import "math"
+
+// Deviation is the running deviation of rewards within a sample, by which the
+// catalogue's advantages are scaled: their unit, nats of a whole log, is nobody's. The
+// zero value knows nothing yet. It is a value to keep: saved exactly (JSON does), a
+// run that goes on is the run that did not stop.
+type Deviation struct {
+	Sum    float64 `json:"sum"`    // of the samples' variances, older ones counting less
+	Weight float64 `json:"weight"` // of the samples in Sum
+}
+
+// remember is what a sample still counts when the next one has come: some 100 samples
+// make the deviation.
+const remember = 0.99
+
+// Value is the deviation, 0 while no two rewards have differed.
+func (d Deviation) Value() float64 {
+	if d.Weight == 0 {
+		return 0
+	}
+	return math.Sqrt(d.Sum / d.Weight)
+}
+
+// add counts a sample's rewards.
+func (d Deviation) add(s Sample) Deviation {
+	k := float64(len(s.Candidates))
+	mean, square := 0.0, 0.0
+	for _, c := range s.Candidates {
+		mean += c.Reward / k
+	}
+	for _, c := range s.Candidates {
+		square += (c.Reward - mean) * (c.Reward - mean) / (k - 1)
+	}
+	return Deviation{remember*d.Sum + square, remember*d.Weight + 1}
+}
+
+// advantages of the candidates before they are clipped; scale divides the catalogue's.
+func advantages(s Sample, o Options, scale float64) []float64 {
+	k := len(s.Candidates)
+	out := make([]float64, k)
+	best, sum := 0, 0.0
+	for i, c := range s.Candidates {
+		sum += c.Reward
+		if c.Reward > s.Candidates[best].Reward {
+			best = i
+		}
+	}
+	for i, c := range s.Candidates {
+		switch o.Estimator {
+		case LeaveOneOut:
+			others := 0.0 // summed anew: sum - c.Reward would lose what is small beside it
+			for j, other := range s.Candidates {
+				if j != i {
+					others += other.Reward / float64(k-1)
+				}
+			}
+			if o.Reward == Instance {
+				out[i] = c.Reward/others - 1
+			} else {
+				out[i] = (c.Reward - others) / scale
+			}
+		case Paper:
+			out[i] = c.Reward/s.Base - 1
+		case Supervised:
+			out[i] = 1
+		}
+	}
+	if o.Estimator == BestOfK {
+		out[best] = float64(k) // Coefficients takes the mean of the candidates
+	}
+	return out
+}
