@@ -11,7 +11,7 @@
 # Needs Python 3.11 (PYTHON names it), npm and libffi. transformers is installed once
 # per user, at the versions in bench/llm/requirements.txt: 5 GB, for PyTorch's package
 # wants CUDA even on a CPU; llama.cpp, as node-llama-cpp releases it, likewise: 12 MB.
-# Takes some 5 minutes; a busy machine distorts all sides, so each measurement is
+# Takes 3 minutes on a quiet machine; a busy one distorts all sides: each measurement is
 # recorded with the load that it began under. llama.cpp's threads wait by spinning and
 # suffer most, therefore it is measured with one thread, too.
 set -euo pipefail
