@@ -47,12 +47,14 @@ func run() error {
 	}
 	defer m.Close()
 	var prompts []llm.Prompt
+	promptTokens := 0
 	for _, t := range titles {
 		p, err := m.Chat("", fmt.Sprintf(prompt, t))
 		if err != nil {
 			return err
 		}
 		prompts = append(prompts, p)
+		promptTokens += len(p)
 	}
 	ctx := context.Background()
 	if _, err := m.Generate(ctx, prompts, llm.Sampling{Temperature: tau, MaxTokens: 4}); err != nil { // warm up
@@ -71,8 +73,8 @@ func run() error {
 		steps = max(steps, len(t.Tokens))
 	}
 	tokens := steps * len(texts)
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"system": "seralm", "type": os.Args[3], "tokens": tokens,
-		"seconds": seconds, "cpu_seconds": cpu, "load": load})
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"system": "seralm", "type": os.Args[3], "threads": threads,
+		"prompt_tokens": promptTokens, "tokens": tokens, "seconds": seconds, "cpu_seconds": cpu, "load": load})
 }
 
 func cpuSeconds() float64 {

@@ -1,4 +1,4 @@
-"""The other side of bench/llm.sh: transformers on PyTorch, with the same weights, prompts, type and threads.
+"""Another side of bench/llm.sh: transformers on PyTorch, with the same weights, prompts, type and threads.
 
     peer.py generate SMOLLM2.gguf PROMPTS.json TYPE    one line of JSON, as main.go prints it
     peer.py summarise RUNS RESULT.json                 ratios of the medians
@@ -14,6 +14,8 @@ import time
 PROMPT = "Summarise in two sentences what kind of viewer would enjoy the movie '{}'. Mention themes, mood and similar films."
 MAX_TOKENS, TAU, THREADS = 64, .8, 2
 END, PAD = 2, 0  # <|im_end|>, <|endoftext|>
+LLAMACPP = ("for reference, no like-for-like ratio: computed on the file's 4-bit weights in 8-bit integers, the others on the same weights in their type. "
+            "Its threads wait for each other by spinning, which beside other work costs it many times over; one thread does not.")
 
 
 def generate(model, prompts, kind):
@@ -38,22 +40,30 @@ def generate(model, prompts, kind):
     sample(4)
     load, begin, cpu = os.getloadavg()[0], time.monotonic(), time.process_time()
     tokens = sample(MAX_TOKENS)
-    print(json.dumps({"system": "transformers", "type": kind, "tokens": tokens,
+    print(json.dumps({"system": "transformers", "type": kind, "threads": THREADS, "prompt_tokens": sum(map(len, sequences)), "tokens": tokens,
                       "seconds": time.monotonic() - begin, "cpu_seconds": time.process_time() - cpu, "load": load}))
 
 
 def summarise(runs, result):
     lines = [json.loads(line) for line in open(runs)]
-    out = {"settings": {"batch": 16, "max_tokens": MAX_TOKENS, "temperature": TAU, "threads": THREADS}, "runs": lines}
+    if len({r["prompt_tokens"] for r in lines}) > 1:
+        sys.exit("bench: error: the sides read prompts of different lengths; is PROMPT the same in main.go, llamacpp/main.go and peer.py?")
+
+    def rates(*side, per="seconds"):
+        return statistics.median(r["tokens"] / r[per] for r in lines if (r["system"], r["type"], r["threads"]) == side)
+
+    out = {"settings": {"batch": 16, "max_tokens": MAX_TOKENS, "temperature": TAU, "threads": THREADS}}
     for kind in ("bf16", "float32"):
-        rate = {s: statistics.median(r["tokens"] / r["seconds"] for r in lines if r["system"] == s and r["type"] == kind)
-                for s in ("seralm", "transformers")}
-        ratio = rate["seralm"] / rate["transformers"]
-        cpu = {s: statistics.median(r["tokens"] / r["cpu_seconds"] for r in lines if r["system"] == s and r["type"] == kind) for s in rate}
-        out[kind] = {"tokens_per_second": {k: round(v, 1) for k, v in rate.items()}, "ratio": round(ratio, 2),
+        wall, cpu = ({s: rates(s, kind, THREADS, per=per) for s in ("seralm", "transformers")} for per in ("seconds", "cpu_seconds"))
+        out[kind] = {"tokens_per_second": {k: round(v, 1) for k, v in wall.items()}, "ratio": round(wall["seralm"] / wall["transformers"], 2),
                      "tokens_per_cpu_second": {k: round(v, 1) for k, v in cpu.items()}}
-        print(f"{kind}: SeRALM {rate['seralm']:.0f}, transformers {rate['transformers']:.0f} tokens/s: {ratio:.1f} x (in {result})")
-    json.dump(out, open(result, "w"), indent=1)
+        print(f"{kind}: SeRALM {wall['seralm']:.0f}, transformers {wall['transformers']:.0f} tokens/s: {out[kind]['ratio']} x (in {result})")
+    out["llama.cpp"] = {"note": LLAMACPP, "by_threads": {}}
+    for threads in (THREADS, 1):
+        wall, cpu = (rates("llama.cpp", "Q4_1", threads, per=per) for per in ("seconds", "cpu_seconds"))
+        out["llama.cpp"]["by_threads"][threads] = {"tokens_per_second": round(wall, 1), "tokens_per_cpu_second": round(cpu, 1)}
+        print(f"llama.cpp on 4-bit weights, threads: {threads}: {wall:.0f} tokens/s, {cpu:.0f} per CPU second")
+    json.dump(out | {"runs": lines}, open(result, "w"), indent=1)
     if min(out[k]["ratio"] for k in ("bf16", "float32")) < 1:
         sys.exit("bench: error: slower than transformers; is the machine busy? (load in the result file)")
 
