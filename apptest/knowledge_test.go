@@ -13,7 +13,7 @@ import (
 // knowing makes a process write knowledge, with models of random weights.
 var knowing = []string{
 	"SERALM_KNOWLEDGE_ENABLED=true", "SERALM_KNOWLEDGE_MODEL=../models/llm/testdata/tiny.gguf",
-	"SERALM_KNOWLEDGE_ENCODER=../models/encoder/testdata/tiny", "SERALM_KNOWLEDGE_MAX_TOKENS=8",
+	"SERALM_KNOWLEDGE_ENCODER=../models/encoder/testdata/tiny", "SERALM_RECOMMENDER_KNOWLEDGE_DIM=32", "SERALM_KNOWLEDGE_MAX_TOKENS=8",
 }
 
 func TestKnowledgeIsWrittenShownImportedAndExported(t *testing.T) {

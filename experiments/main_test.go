@@ -82,8 +82,8 @@ func sasrec(name string) Arm {
 		Name: name, Training: training(), Knowledge: Knowledge{Source: Source{Name: NoKnowledge}},
 		Recommender: config.Recommender{Architecture: "sasrec", Dim: 16, Layers: 1, Heads: 2, Inner: 32, MaxLen: 5, LearningRate: 1e-2, Threads: 1},
 		New: func(c config.Recommender) (seqrec.Recommender, error) {
-			h := seqrec.Hyper{Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, Inner: c.Inner, MaxLen: c.MaxLen}
-			return seqrec.NewSASRec(h, 0, seqrec.Options{Seed: c.Seed, LearningRate: c.LearningRate, Threads: c.Threads, Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout})
+			h := seqrec.Hyper{Name: "sasrec", Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, Inner: c.Inner, MaxLen: c.MaxLen}
+			return seqrec.New(h, 0, seqrec.Options{Seed: c.Seed, LearningRate: c.LearningRate, Threads: c.Threads, Knowledge: c.KnowledgeDim, IDDropout: c.IDDropout})
 		},
 	}
 }

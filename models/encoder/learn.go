@@ -85,7 +85,7 @@ func (e *Encoder) Learn(ctx context.Context, texts []string, gradients [][]float
 // backward leaves the gradients of a step in params, added up over passes of at most
 // budget tokens.
 func (e *Encoder) backward(ctx context.Context, s *tensor.Scope, texts []string, gradients [][]float32, budget int) error {
-	e.params.Discard(s) // those of a step that failed halfway
+	e.params.ClearGradients(s) // those of a step that failed halfway
 	for b := range e.batches(texts, budget) {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -3,7 +3,6 @@ package onnx
 import (
 	"errors"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"os"
 	"slices"

@@ -15,9 +15,9 @@ func TestDiscardedGradientsDoNotReachTheNextStep(t *testing.T) {
 			x.Add(s, "a", []float32{1, 2}, 2)
 			x.Add(s, "idle", []float32{3}, 1)
 		}
-		p.Discard(s) // there are none yet
+		p.ClearGradients(s) // there are none yet
 		s.Grad(func() { s.Backward(s.Sum(s.Square(p.Get("a")))) })
-		p.Discard(s)
+		p.ClearGradients(s)
 		require.Zero(t, p.Steps())
 		learn(s, p, "a")
 		learn(s, q, "a")
