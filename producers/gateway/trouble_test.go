@@ -108,7 +108,7 @@ func TestWhatOnePartitionDoesNotConfirmIsToldEventByEvent(t *testing.T) {
 		return "[" + strings.Join(events, ",") + "]"
 	}
 	r.post("/v1/interactions", batch("before")).accepted()
-	_, release := hold(t, fake, 0)
+	_, release := hold(t, fake, fake.LeaderFor(stream.NamesOf(r.cfg.Kafka.TopicPrefix).Interactions(), 0))
 	got := r.post("/v1/interactions", batch("now")).partly()
 	release()
 	r.drained()

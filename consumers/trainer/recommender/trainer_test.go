@@ -261,7 +261,11 @@ func TestSnapshotsAreOrderedWholeAndNameTheirOffsets(t *testing.T) {
 	committed, err := kadm.NewClient(client).FetchOffsets(t.Context(), Group(cfg.Recommender.Name))
 	require.NoError(t, err)
 	var at int64
-	committed.Each(func(o kadm.OffsetResponse) { at += o.At })
+	committed.Each(func(o kadm.OffsetResponse) {
+		if o.Topic == stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions() { // a real cluster is shared by tests
+			at += o.At
+		}
+	})
 	require.EqualValues(t, 400, at)
 }
 
