@@ -24,6 +24,7 @@ type Config struct {
 	Evaluator   Evaluator   `yaml:"evaluator" envPrefix:"EVALUATOR_"`
 	Serving     Serving     `yaml:"serving" envPrefix:"SERVING_"`
 	Knowledge   Knowledge   `yaml:"knowledge" envPrefix:"KNOWLEDGE_"`
+	Alignment   Alignment   `yaml:"alignment" envPrefix:"ALIGNMENT_"`
 	Native      Native      `yaml:"native"`
 }
 
@@ -211,6 +212,55 @@ type Knowledge struct {
 	MaxItems    int     `yaml:"max_items" env:"MAX_ITEMS"`   // items known by id in memory, at most; about 250 bytes each
 }
 
+// Alignment configures how the language model learns from the recommender what to
+// write. The model, its encoder and where they run are those of knowledge.
+type Alignment struct {
+	// Enabled adds the roles generator and policy to those of `seralm up`.
+	Enabled bool   `yaml:"enabled" env:"ENABLED"`
+	Name    string `yaml:"name" env:"NAME"` // of the policy: key of its snapshots
+
+	// Sampling, by the generator. One of Every instances of the stream, by chance, is
+	// sampled from, Candidates texts each, Group instances at a time.
+	Every       int     `yaml:"every" env:"EVERY"`
+	Candidates  int     `yaml:"candidates" env:"CANDIDATES"`
+	Group       int     `yaml:"group" env:"GROUP"`
+	Temperature float64 `yaml:"temperature" env:"TEMPERATURE"` // of the policy softmax(logits / temperature); there is no top-p
+	MaxTokens   int     `yaml:"max_tokens" env:"MAX_TOKENS"`
+	// Refresh is how many iterations the policy makes before the generator takes its
+	// and the recommender's newest snapshots. 0 takes turns: texts are always of the newest.
+	Refresh int `yaml:"refresh" env:"REFRESH"`
+
+	// Reward is instance, p(y|x,s), or catalogue, the change of the whole objective over
+	// the Reservoir of recent instances. View cold judges a text as if nothing else were
+	// known of its item.
+	Reward    string `yaml:"reward" env:"REWARD"`
+	View      string `yaml:"view" env:"VIEW"`
+	Reservoir int    `yaml:"reservoir" env:"RESERVOIR"`
+	// Base is the recommender.name of a model without knowledge, trained beforehand, whose
+	// p(y|x) the estimator paper divides by.
+	Base string `yaml:"base" env:"BASE"`
+
+	// Learning, by the policy trainer: Batch instances an iteration.
+	Batch     int     `yaml:"batch" env:"BATCH"`
+	Estimator string  `yaml:"estimator" env:"ESTIMATOR"` // leave_one_out | paper | best_of_k | supervised
+	Clip      float64 `yaml:"clip" env:"CLIP"`           // of an advantage
+	Weighting string  `yaml:"weighting" env:"WEIGHTING"` // of the texts of an older policy: token | text | none
+	Truncate  float64 `yaml:"truncate" env:"TRUNCATE"`   // most that a weight is
+	Penalty   string  `yaml:"penalty" env:"PENALTY"`     // for leaving the reference: reward | loss
+	Alpha     float64 `yaml:"alpha" env:"ALPHA"`         // of the penalty; 0 = none
+	// MaxStaleness is how many iterations old a text's policy may be; older ones are
+	// dropped and counted. The generator's pace keeps them within Refresh.
+	MaxStaleness int      `yaml:"max_staleness" env:"MAX_STALENESS"`
+	LearningRate float64  `yaml:"learning_rate" env:"LEARNING_RATE"`
+	ClipNorm     float64  `yaml:"clip_norm" env:"CLIP_NORM"` // of the global gradient; 0 = off
+	Rank         int      `yaml:"rank" env:"RANK"`           // of the adapter (LoRA)
+	Scale        float64  `yaml:"scale" env:"SCALE"`         // of the adapter; LoRA's alpha
+	Targets      []string `yaml:"targets" env:"TARGETS"`     // weights that it adapts: q, k, v, o, gate, up, down
+	Seed         uint64   `yaml:"seed" env:"SEED"`
+	CheckpointN  int      `yaml:"checkpoint_steps" env:"CHECKPOINT_STEPS"`
+	MaxBadSteps  int      `yaml:"max_bad_steps" env:"MAX_BAD_STEPS"`
+}
+
 // MiniLMDim is the length of the vectors of the encoder that set-up fetches.
 const MiniLMDim = 384
 
@@ -259,6 +309,13 @@ func Default() Config {
 		Knowledge: Knowledge{
 			Domain: "generic", Temperature: 0.7, TopP: 0.95, MaxTokens: 96, Batch: 16, Type: "bf16", Threads: 1, Device: "cpu",
 			MaxItems: 1_000_000,
+		},
+		Alignment: Alignment{
+			Name: "policy", Every: 1, Candidates: 4, Group: 4, Temperature: 0.7, MaxTokens: 96, Refresh: 50,
+			Reward: "catalogue", View: "cold", Reservoir: 4096,
+			Batch: 4, Estimator: "leave_one_out", Clip: 5, Weighting: "token", Truncate: 3, Penalty: "reward", Alpha: 0.02,
+			MaxStaleness: 100, LearningRate: 1e-4, ClipNorm: 1, Rank: 8, Scale: 16, Targets: []string{"q", "k", "v", "o"}, Seed: 1,
+			CheckpointN: 25, MaxBadSteps: 5,
 		},
 		Native: Native{ONNXRuntime: onnxRuntime, SmolLM2: smolLM2, MiniLM: miniLM},
 	}

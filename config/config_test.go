@@ -39,6 +39,9 @@ func TestBadFiles(t *testing.T) {
 		"k_interests":      {"recommender.k_interests is 51", "between 1 and 50"},
 		"paup":             {"recommender.kernel is 13", "times recommender.segments (4) at most recommender.max_len (50)", "recommender.dim is 8"},
 		"caser":            {"recommender.max_len is 51", "filters of each height", "recommender.n_v is 0", "recommender.n_h is -1"},
+		"alignment": {"knowledge.enabled is false", `alignment.name is "recommender"`, "another than recommender.name", `alignment.view is "warm"`,
+			"does not say what of an item's row is its id", "alignment.base", "without knowledge", "alignment.max_staleness is 100", "at least alignment.refresh (200)",
+			`alignment.targets is "x"`},
 	}
 	files, err := filepath.Glob("testdata/*.bad.yml")
 	require.NoError(t, err)

@@ -119,7 +119,56 @@ func (c Config) Validate() error {
 	v.between("knowledge.threads", int64(n.Threads), 1, 1024)
 	v.device("knowledge.device", n.Device)
 	v.between("knowledge.max_items", int64(n.MaxItems), 1, 1<<31)
+	v.alignment(c)
 	return errors.Join(v.errs...)
+}
+
+func (v *validator) alignment(c Config) {
+	a := c.Alignment
+	if a.Enabled {
+		v.check(c.Knowledge.Enabled, "knowledge.enabled", c.Knowledge.Enabled, "true, as alignment.enabled is: what is aligned is what writes knowledge")
+	}
+	v.check(a.Name != "" && !strings.ContainsAny(a.Name, "/ "), "alignment.name", a.Name, "a word without '/' or blanks")
+	v.check(a.Name != c.Recommender.Name, "alignment.name", a.Name, "another than recommender.name: both are keys of one topic")
+	v.between("alignment.every", int64(a.Every), 1, 1<<31)
+	v.between("alignment.candidates", int64(a.Candidates), 1, 64)
+	v.between("alignment.group", int64(a.Group), 1, 1024)
+	v.check(a.Temperature > 0 && a.Temperature <= 10, "alignment.temperature", a.Temperature, "above 0 and at most 10")
+	v.between("alignment.max_tokens", int64(a.MaxTokens), 1, 1024)
+	v.between("alignment.refresh", int64(a.Refresh), 0, 1<<20)
+	v.oneOf("alignment.reward", a.Reward, "instance", "catalogue")
+	v.check(a.View == "cold", "alignment.view", a.View, "cold: a published recommender does not say what of an item's row is its id, which the warm view would need")
+	v.between("alignment.reservoir", int64(a.Reservoir), 1, 1<<20)
+	v.check(!strings.ContainsAny(a.Base, "/ "), "alignment.base", a.Base, "a recommender.name, or empty")
+	v.between("alignment.batch", int64(a.Batch), 1, 4096)
+	v.oneOf("alignment.estimator", a.Estimator, "leave_one_out", "paper", "best_of_k", "supervised")
+	if a.Estimator == "paper" {
+		v.check(a.Base != "", "alignment.base", a.Base, "the recommender.name of a model without knowledge, which the estimator paper divides by")
+		v.check(a.Reward == "instance", "alignment.reward", a.Reward, "instance with the estimator paper, which divides probabilities")
+	}
+	if a.Estimator == "leave_one_out" {
+		v.check(a.Candidates > 1, "alignment.candidates", a.Candidates, "2 or more with the estimator leave_one_out, which compares them")
+	}
+	v.check(a.Clip > 0, "alignment.clip", a.Clip, "above 0")
+	v.oneOf("alignment.weighting", a.Weighting, "token", "text", "none")
+	v.check(a.Truncate >= 1, "alignment.truncate", a.Truncate, "1 or more")
+	v.oneOf("alignment.penalty", a.Penalty, "reward", "loss")
+	v.check(a.Alpha >= 0 && a.Alpha <= 1e6, "alignment.alpha", a.Alpha, "0 (off) or more")
+	if a.Estimator == "best_of_k" || a.Estimator == "supervised" {
+		v.check(a.Weighting == "none", "alignment.weighting", a.Weighting, "none with the estimator "+a.Estimator+", which takes texts as they are")
+		v.check(a.Alpha == 0, "alignment.alpha", a.Alpha, "0 with the estimator "+a.Estimator+", which takes texts as they are")
+	}
+	v.check(a.MaxStaleness >= a.Refresh, "alignment.max_staleness", a.MaxStaleness, fmt.Sprintf("at least alignment.refresh (%d)", a.Refresh))
+	v.check(a.LearningRate > 0 && a.LearningRate <= 1, "alignment.learning_rate", a.LearningRate, "above 0 and at most 1")
+	v.check(a.ClipNorm >= 0, "alignment.clip_norm", a.ClipNorm, "0 (off) or more")
+	v.between("alignment.rank", int64(a.Rank), 1, 1024)
+	v.check(a.Scale > 0, "alignment.scale", a.Scale, "above 0")
+	v.check(len(a.Targets) > 0, "alignment.targets", a.Targets, "at least one")
+	for _, t := range a.Targets {
+		v.oneOf("alignment.targets", t, "q", "k", "v", "o", "gate", "up", "down")
+	}
+	v.between("alignment.checkpoint_steps", int64(a.CheckpointN), 1, 1<<31)
+	v.between("alignment.max_bad_steps", int64(a.MaxBadSteps), 1, 1<<20)
 }
 
 type validator struct{ errs []error }

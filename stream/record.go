@@ -19,6 +19,7 @@ const (
 	TypeImpression  = "seralm.impression.v1"
 	TypeStep        = "seralm.step.v1"
 	TypeKnowledge   = "seralm.knowledge.v1"
+	TypeSample      = "seralm.sample.v1"
 )
 
 // Header keys of the CloudEvents Kafka protocol binding, binary content mode.
@@ -79,10 +80,10 @@ func EventTime(rec *kgo.Record) time.Time {
 }
 
 // NewRecord makes the record of one event: JSON body and CloudEvents headers.
-// body is an Interaction, Item, Impression, Step or Knowledge, whose own time is set
-// to t; nil deletes the item named by key, NoKnowledge its knowledge. The error is
-// an *InvalidError when the event breaks a rule that its readers would dead-letter
-// it for.
+// body is an Interaction, Item, Impression, Step, Knowledge or Sample, whose own time
+// is set to t; nil deletes the item named by key, NoKnowledge its knowledge. The error
+// is an *InvalidError when the event breaks a rule that its readers would dead-letter
+// it for, or is too large for its topic.
 //
 // The event's time is in ce_time and the body. The record's own timestamp stays
 // unset, so that the client fills in when it was written: brokers count retention
@@ -127,6 +128,12 @@ func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kg
 			return nil, err
 		}
 		kind, want, body = TypeKnowledge, b.Item, b
+	case Sample:
+		b.Time = t
+		if err := b.Validate(); err != nil {
+			return nil, err
+		}
+		kind, want, body = TypeSample, b.Item, b
 	case NoKnowledge:
 		kind, want, body = TypeKnowledge, key, nil
 		if err := checkName("item", key, true); err != nil {
@@ -162,6 +169,9 @@ func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kg
 		value, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("encoding %s: %w", kind, err)
+		}
+		if most := MaxRecordBytes - 16<<10; kind == TypeSample && len(value) > most { // of others, bounds of the parts see to it
+			return nil, &InvalidError{"value", fmt.Sprintf("it has %d bytes; a record of the topic has at most %d", len(value), most)}
 		}
 		rec.Value = value
 	}

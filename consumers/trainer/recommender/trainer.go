@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
+	"seralm/consumers/trainer/journal"
 	"seralm/models/online"
 	"seralm/models/seqrec"
 	"seralm/stream"
@@ -114,12 +115,12 @@ func (t *Trainer) Run(ctx context.Context) error {
 	t.txn = txn
 	defer txn.Close()
 
-	j, err := readJournal(ctx, t.cfg.Kafka, t.cfg.Recommender.Name, t.journalNext, int64(t.learner.StepNumber()))
+	j, err := journal.Read(ctx, t.cfg.Kafka, t.cfg.Recommender.Name, "recommender.name", t.journalNext, int64(t.learner.StepNumber()))
 	if err != nil {
 		return err
 	}
-	t.epoch = max(t.epoch, j.epoch) + 1
-	t.journalNext = j.next
+	t.epoch = max(t.epoch, j.Epoch) + 1
+	t.journalNext = j.Next
 	if err := t.observeSlots(ctx); err != nil {
 		return err
 	}
@@ -146,9 +147,9 @@ func (t *Trainer) Run(ctx context.Context) error {
 	beside.Go(func() { t.watchLag(aside, kadm.NewClient(side)) })
 	defer func() { stopAside(); beside.Wait() }()
 
-	t.log.Info("trainer started", "epoch", t.epoch, "step", t.learner.StepNumber(), "steps_to_replay", len(j.steps))
+	t.log.Info("trainer started", "epoch", t.epoch, "step", t.learner.StepNumber(), "steps_to_replay", len(j.Steps))
 	stop := false
-	for _, s := range j.steps {
+	for _, s := range j.Steps {
 		if stop, err = t.replay(ctx, s); err != nil || stop {
 			break
 		}
@@ -300,7 +301,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 		if err != nil {
 			return fmt.Errorf("journalling step %d: %w", s.Step, err)
 		}
-		rec.Partition = journalPartition
+		rec.Partition = journal.Partition
 		records = append(records, rec)
 	}
 	due := s == nil || t.published.IsZero() || t.dirty >= t.cfg.Trainer.SnapshotStep || now.Sub(t.published) >= t.cfg.Trainer.SnapshotEach
