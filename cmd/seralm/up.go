@@ -122,13 +122,20 @@ func start(ctx context.Context, cfg config.Config, roles []string) (*process.Pro
 	})
 }
 
-// addRoles gives the process its roles, and returns the evaluator if it is one.
-func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Evaluator, error) {
+// watched are the roles of a process that tell how far they are; nil where it has not
+// that role.
+type watched struct {
+	quality *evaluator.Evaluator
+	writing *pregenerator.Pregenerator
+}
+
+// addRoles gives the process its roles.
+func addRoles(p *process.Process, roles []string, users []string) (w watched, err error) {
 	has := func(role string) bool { return slices.Contains(roles, role) }
 	switch {
 	case has(roleServe):
 		if err := p.Serve(has(roleGateway), users); err != nil {
-			return nil, err
+			return w, err
 		}
 	case has(roleGateway):
 		p.TakeEvents()
@@ -138,26 +145,25 @@ func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Ev
 	}
 	if has(roleTrainer) {
 		if err := addTrainer(p); err != nil {
-			return nil, err
+			return w, err
 		}
 	}
 	if has(roleKnowledge) {
 		p.Add(roleKnowledge, knowledge.New(p.Config, p.Store, p.Metrics, p.Log).Run)
 	}
 	if has(rolePregenerator) {
-		if err := addPregenerator(p); err != nil {
-			return nil, err
+		if w.writing, err = addPregenerator(p); err != nil {
+			return w, err
 		}
 	}
-	if !has(roleEvaluator) {
-		return nil, nil
+	if has(roleEvaluator) {
+		if err := p.LoadONNX(); err != nil {
+			return w, err
+		}
+		w.quality = evaluator.New(p.Config, p.Metrics, p.Log)
+		p.Add(roleEvaluator, w.quality.Run)
 	}
-	if err := p.LoadONNX(); err != nil {
-		return nil, err
-	}
-	e := evaluator.New(p.Config, p.Metrics, p.Log)
-	p.Add(roleEvaluator, e.Run)
-	return e, nil
+	return w, nil
 }
 
 func addTrainer(p *process.Process) error {
@@ -173,10 +179,10 @@ func addTrainer(p *process.Process) error {
 	return nil
 }
 
-func addPregenerator(p *process.Process) error {
+func addPregenerator(p *process.Process) (*pregenerator.Pregenerator, error) {
 	models, err := loadModels(p.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o := pregenerator.Options{Writer: models.writer, Encoder: models.encoder, Registry: p.Metrics, Logger: p.Log}
 	if p.Store != nil {
@@ -184,11 +190,11 @@ func addPregenerator(p *process.Process) error {
 	}
 	g, err := pregenerator.New(p.Config, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.Add(rolePregenerator, func(ctx context.Context) error {
 		defer models.close()
 		return g.Run(ctx)
 	})
-	return nil
+	return g, nil
 }
