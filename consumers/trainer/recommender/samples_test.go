@@ -222,7 +222,8 @@ func TestSamplesThatDoNotFitAreCountedAndLeftOut(t *testing.T) {
 	writeSamples(t, cfg, 9, 14, at(7, func(s *stream.Sample) { s.Y, s.Item = "nobody's", "nobody's" }))
 	writeSamples(t, cfg, 14, 20, at(8, func(s *stream.Sample) { s.Candidates[0].Vector = nil })) // one text fewer
 	reg := prometheus.NewRegistry()
-	require.NoError(t, run(t.Context(), cfg, reg, func(p Progress) bool { return p.Events >= distinct(300) }))
+	enough := func(p Progress) bool { return p.Events >= distinct(300) }
+	require.NoError(t, run(t.Context(), cfg, reg, enough))
 	require.EqualValues(t, 1, counted(reg, sampleInvalid))
 	require.EqualValues(t, 2, counted(reg, sampleStale))
 	require.EqualValues(t, 3, counted(reg, sampleEncoder))
@@ -233,6 +234,20 @@ func TestSamplesThatDoNotFitAreCountedAndLeftOut(t *testing.T) {
 	n, err := testutil.GatherAndCount(reg, "seralm_trainer_samples_lag_records")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+
+	// What decided is in the journal: the same are left out again, though nothing else says
+	// yet which version the policy has and which vectors the model reads.
+	model, sequencer := state(t, cfg)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	reg = prometheus.NewRegistry()
+	require.NoError(t, run(t.Context(), cfg, reg, func(p Progress) bool {
+		require.True(t, p.Replayed)
+		return enough(p)
+	}))
+	require.EqualValues(t, 2, counted(reg, sampleStale))
+	require.EqualValues(t, 3, counted(reg, sampleEncoder))
+	m, q := state(t, cfg)
+	require.True(t, model == m && sequencer == q, "learnt again from the journal, the model differs")
 }
 
 // The log forgets samples that nobody waits for: no reason to stop.
