@@ -32,9 +32,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.samples = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "seralm_trainer_samples_total",
-		Help: "Samples by what became of them: learnt (Equation 9), or left out: stale (of a policy older than alignment.max_staleness), of another encoder, of another dimension than recommender.knowledge_dim, about an unknown_item, invalid, or lost to retention.",
+		Help: "Samples by what became of them: learnt (Equation 9), or left out: stale (of a policy older than alignment.max_staleness), of another encoder, of another dimension than recommender.knowledge_dim, about an unknown_item, ahead of its interaction for good, invalid, or lost to retention.",
 	}, []string{"result"})
-	for _, result := range []string{sampleLearnt, sampleStale, sampleEncoder, sampleDimension, sampleUnknown, sampleInvalid, sampleLost} {
+	for _, result := range []string{sampleLearnt, sampleStale, sampleEncoder, sampleDimension, sampleUnknown, sampleAhead, sampleInvalid, sampleLost} {
 		m.samples.WithLabelValues(result)
 	}
 	m.known.WithLabelValues(told)

@@ -24,9 +24,32 @@ const (
 	sampleEncoder   = "encoder"
 	sampleDimension = "dimension"
 	sampleUnknown   = "unknown_item"
+	sampleAhead     = "ahead"
 	sampleInvalid   = "invalid"
 	sampleLost      = "lost"
 )
+
+// waiting is a record, and the sample that it is if err is nil.
+type waiting struct {
+	record *kgo.Record
+	stream.Event[stream.Sample]
+	err error
+}
+
+// ahead says whether a sample's interaction is not among those learnt, which are those
+// before some offsets.
+func (w waiting) ahead(learnt map[int32]int64) bool {
+	return w.err == nil && w.Body.Instance.Offset >= learnt[w.Body.Instance.Partition]
+}
+
+func decodeSamples(records []*kgo.Record) []waiting {
+	out := make([]waiting, len(records))
+	for i, rec := range records {
+		out[i].record = rec
+		out[i].Event, out[i].err = stream.DecodeSample(rec)
+	}
+	return out
+}
 
 // sampleLook is how often the trainer looks for samples while no events come.
 const sampleLook = time.Second
@@ -41,6 +64,10 @@ const sampleLook = time.Second
 // step without events is made once alignment.batch of them wait, which is an iteration of
 // the policy's trainer, too: each in a step of its own would be a noisy gradient.
 //
+// A sample waits until the interaction that it is drawn from is learnt. A trainer that
+// begins anew meets samples of the whole stream at its start; to learn them there would be
+// to know the answers before the questions, and the evaluator could not tell.
+//
 // Memory: the samples of one step, and what a stream.Merge reads ahead.
 type sampled struct {
 	on          bool
@@ -54,7 +81,7 @@ type sampled struct {
 	results     *prometheus.CounterVec
 
 	merge   *stream.Merge
-	held    []*kgo.Record // read, not learnt
+	held    []waiting // read, not learnt
 	next    map[int32]int64
 	policy  stream.ModelVersion // the newest known
 	strange map[string]bool     // reasons and encoders that were told of
@@ -143,7 +170,7 @@ func (s *sampled) read(ctx context.Context) (enough bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reading %s: %w", s.topic, err)
 	}
-	s.held = append(s.held, records...)
+	s.held = append(s.held, decodeSamples(records)...)
 	return len(s.held) >= s.alone, nil
 }
 
@@ -151,22 +178,40 @@ func (s *sampled) read(ctx context.Context) (enough bool, err error) {
 type taken struct {
 	learnable []online.Sample
 	batch     *stream.SampleBatch // to journal; nil where nothing was taken
-	// What the follower knows when the step is learnt.
+	// What the follower knows when the step is learnt, and how much less it holds.
 	next   map[int32]int64
 	policy stream.ModelVersion
+	held   int
 }
 
-// due returns what the next step takes. encoder is the one whose vectors the model reads.
-func (s *sampled) due(events bool, encoder string) taken {
-	if len(s.held) == 0 || !events && len(s.held) < s.alone {
+// due returns what the next step takes, when it takes interactions up to the offsets
+// learnt, if any at all. encoder is the one whose vectors the model reads.
+func (s *sampled) due(events bool, learnt map[int32]int64, encoder string) taken {
+	n := 0
+	switch {
+	case events:
+		for n < len(s.held) && !s.held[n].ahead(learnt) {
+			n++
+		}
+	case len(s.held) >= s.alone:
+		// There were no interactions after these samples had been read. So all that they may
+		// be drawn from is learnt: what is ahead is so for ever, and must not stay in the way.
+		n = len(s.held)
+	}
+	if n == 0 {
 		return taken{}
+	}
+	records := make([]*kgo.Record, n)
+	for i, w := range s.held[:n] {
+		records[i] = w.record
 	}
 	t := taken{
 		next:  maps.Clone(s.next),
-		batch: &stream.SampleBatch{Order: stream.EncodeOrder(s.held), Count: len(s.held), Policy: s.policy, Encoder: encoder},
+		batch: &stream.SampleBatch{Order: stream.EncodeOrder(records), Count: n, Policy: s.policy, Encoder: encoder},
+		held:  n,
 	}
 	at := map[int32]int{}
-	for _, rec := range s.held {
+	for _, rec := range records {
 		i, ok := at[rec.Partition]
 		if !ok {
 			i = len(t.batch.Ranges)
@@ -176,12 +221,13 @@ func (s *sampled) due(events bool, encoder string) taken {
 		t.batch.Ranges[i].To = rec.Offset + 1
 		t.next[rec.Partition] = rec.Offset + 1
 	}
-	t.learnable, t.policy = s.usable(s.held, *t.batch)
+	t.learnable, t.policy = s.usable(s.held[:n], learnt, *t.batch)
 	return t
 }
 
-// again returns what a journalled step took.
-func (s *sampled) again(ctx context.Context, b *stream.SampleBatch) (taken, error) {
+// again returns what a journalled step took, which took interactions up to the offsets
+// learnt.
+func (s *sampled) again(ctx context.Context, learnt map[int32]int64, b *stream.SampleBatch) (taken, error) {
 	if b == nil {
 		return taken{}, nil
 	}
@@ -190,7 +236,7 @@ func (s *sampled) again(ctx context.Context, b *stream.SampleBatch) (taken, erro
 		return taken{}, err
 	}
 	t := taken{batch: b, next: s.merge.Offsets()}
-	t.learnable, t.policy = s.usable(records, *b)
+	t.learnable, t.policy = s.usable(decodeSamples(records), learnt, *b)
 	return t, nil
 }
 
@@ -199,7 +245,7 @@ func (s *sampled) advance(t taken) {
 	if t.batch == nil {
 		return
 	}
-	s.held, s.next, s.policy = nil, t.next, t.policy
+	s.held, s.next, s.policy = s.held[t.held:], t.next, t.policy
 	s.publish()
 }
 
@@ -211,19 +257,18 @@ func (s *sampled) publish() {
 // usable returns what can be learnt from of a batch's records, in their order, and the
 // newest version of the policy after them. It counts the rest. It is a function of its
 // arguments, for the journal has no more.
-func (s *sampled) usable(records []*kgo.Record, b stream.SampleBatch) (out []online.Sample, policy stream.ModelVersion) {
+func (s *sampled) usable(all []waiting, learnt map[int32]int64, b stream.SampleBatch) (out []online.Sample, policy stream.ModelVersion) {
 	policy = b.Policy
-	for _, rec := range records {
-		ev, err := stream.DecodeSample(rec)
-		if err != nil {
+	for _, w := range all {
+		rec, body, v := w.record, w.Body, w.Body.Versions
+		if w.err != nil {
 			// The policy's trainer sets it aside.
-			s.leave(sampleInvalid, "", rec, err)
+			s.leave(sampleInvalid, "", rec, w.err)
 			continue
 		}
-		v := ev.Body.Versions
 		policy = later(policy, v.Policy)
-		sample := online.Sample{Key: online.EventKey(ev.Source, ev.ID), X: ev.Body.X, Y: ev.Body.Y, Item: ev.Body.Item}
-		for _, c := range ev.Body.Candidates {
+		sample := online.Sample{Key: online.EventKey(w.Source, w.ID), X: body.X, Y: body.Y, Item: body.Item}
+		for _, c := range body.Candidates {
 			if len(c.Vector) == s.dim {
 				sample.Texts = append(sample.Texts, c.Vector)
 			}
@@ -231,6 +276,8 @@ func (s *sampled) usable(records []*kgo.Record, b stream.SampleBatch) (out []onl
 		switch age := policy.Step - v.Policy.Step; {
 		case age > s.maxAge:
 			s.leave(sampleStale, "", rec, fmt.Errorf("its policy was at iteration %d, it is at %d now, alignment.max_staleness is %d", v.Policy.Step, policy.Step, s.maxAge))
+		case w.ahead(learnt):
+			s.leave(sampleAhead, "", rec, fmt.Errorf("its interaction, partition %d offset %d, is not in the log that the trainer reads", body.Instance.Partition, body.Instance.Offset))
 		case b.Encoder != "" && v.Encoder != b.Encoder:
 			s.leave(sampleEncoder, v.Encoder, rec, fmt.Errorf("its vectors are of encoder %q, the model reads those of %q", v.Encoder, b.Encoder))
 		case len(sample.Texts) == 0:

@@ -250,6 +250,80 @@ func TestSamplesThatDoNotFitAreCountedAndLeftOut(t *testing.T) {
 	require.True(t, model == m && sequencer == q, "learnt again from the journal, the model differs")
 }
 
+// journalled is the whole journal, in order.
+func journalled(t *testing.T, cfg config.Config) (steps []stream.Step) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Steps(), func(rec *kgo.Record) error {
+		ev, err := stream.DecodeStep(rec)
+		steps = append(steps, ev.Body)
+		return err
+	}, cancel)
+	require.ErrorIs(t, err, context.Canceled)
+	return steps
+}
+
+// All samples are in the log before the first step. None is learnt before the interaction
+// that it is drawn from, each as soon as that is; one whose interaction there is not is
+// left out, and those behind it are learnt.
+func TestASampleIsNotLearntBeforeItsInteraction(t *testing.T) {
+	cfg := aligned(t)
+	names := stream.NamesOf(cfg.Kafka.TopicPrefix)
+	produce(t, cfg, 0, 300)
+	merge, err := stream.NewMerge(t.Context(), cfg.Kafka, names.Interactions(), nil)
+	require.NoError(t, err)
+	defer merge.Close()
+	events, err := merge.Batch(t.Context(), 300, 0)
+	require.NoError(t, err)
+	require.Len(t, events, 300)
+	const each, bogus = 5, 40 // a sample of every so many interactions; that many samples, then one of none
+	var places []stream.Place
+	for i := each - 1; i < len(events); i += each {
+		places = append(places, stream.Place{Partition: events[i].Partition, Offset: events[i].Offset})
+	}
+	n := 0
+	next := func(s *stream.Sample) { s.Instance = places[n]; n++ }
+	writeSamples(t, cfg, 0, bogus, next)
+	writeSamples(t, cfg, bogus, bogus+1, func(s *stream.Sample) { s.Instance = stream.Place{Partition: places[0].Partition, Offset: 1 << 40} })
+	writeSamples(t, cfg, bogus+1, len(places)+1, next)
+
+	reg := prometheus.NewRegistry()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, run(ctx, cfg, reg, func(Progress) bool {
+		return counted(reg, sampleLearnt)+counted(reg, sampleUnknown) == float64(len(places))
+	}))
+	require.NoError(t, ctx.Err())
+	require.EqualValues(t, 1, counted(reg, sampleAhead))
+
+	taken, learnt, before := 0, 0, 0
+	for _, s := range journalled(t, cfg) {
+		learnt += s.Events
+		if s.Samples != nil {
+			taken += s.Samples.Count
+		}
+		switch {
+		case s.Events == 0:
+			require.Equal(t, min(len(places)+1, before+cfg.Trainer.BatchEvents), taken, "steps after the end take the rest")
+		default:
+			require.Equal(t, min(bogus, learnt/each), taken, "after %d interactions", learnt)
+		}
+		before = taken
+	}
+	require.Equal(t, 300, learnt)
+	require.Equal(t, len(places)+1, taken)
+
+	model, sequencer := state(t, cfg)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	reg = prometheus.NewRegistry()
+	steps := int64(len(journalled(t, cfg)))
+	require.NoError(t, run(t.Context(), cfg, reg, func(p Progress) bool { return p.Step == steps }))
+	require.EqualValues(t, 1, counted(reg, sampleAhead))
+	m, q := state(t, cfg)
+	require.True(t, model == m && sequencer == q, "learnt again from the journal, the model differs")
+}
+
 // The log forgets samples that nobody waits for: no reason to stop.
 func TestDeletedSamplesAreCountedAndTheRestIsLearnt(t *testing.T) {
 	cfg := aligned(t)

@@ -184,7 +184,7 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	}
 	// What was poison then is poison now: it went to the dead letters already.
 	events, _ := decode(records)
-	samples, err := t.samples.again(ctx, s.Samples)
+	samples, err := t.samples.again(ctx, t.merge.Offsets(), s.Samples)
 	if err != nil {
 		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
 	}
@@ -223,7 +223,7 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 			return false, err
 		}
 	}
-	samples := t.samples.due(len(records) > 0, t.known.readEncoder())
+	samples := t.samples.due(len(records) > 0, t.merge.Offsets(), t.known.readEncoder())
 	batch := t.form(events, samples.learnable)
 	told, err := t.known.due(t.learner.Vocabulary())
 	if err != nil {
