@@ -98,6 +98,16 @@ func (m *Merge) Batch(ctx context.Context, most int, linger time.Duration) ([]*k
 	return batch, nil
 }
 
+// Ready returns the next records in merge order that the log holds as the call begins, most
+// of them at most, none if there are none: it waits for the network, and for nobody to
+// write. What is read when ctx ends leads the next batch.
+func (m *Merge) Ready(ctx context.Context, most int) ([]*kgo.Record, error) {
+	return m.Batch(ctx, most, noLinger)
+}
+
+// noLinger asks for no wait at the end of the log, with nothing taken either.
+const noLinger = -1
+
 // Next returns the next record in merge order.
 func (m *Merge) Next(ctx context.Context) (*kgo.Record, error) {
 	recs, err := m.Batch(ctx, 1, 0)
@@ -180,7 +190,9 @@ func (m *Merge) gather(ctx context.Context, most int, linger time.Duration) erro
 			for n := len(m.heap); len(m.heap) == n && len(m.pending) < most; {
 				m.take()
 			}
-		default: // all are
+		case linger == noLinger: // all are
+			return nil
+		default:
 			if len(m.pending) > 0 && deadline.IsZero() {
 				deadline = time.Now().Add(linger)
 			}

@@ -168,6 +168,28 @@ func TestBatchWaitsForTheFirstRecordAndLingersForMore(t *testing.T) {
 	require.Equal(t, []string{"first", "second"}, values(recs), "full, so it does not wait out the linger")
 }
 
+func TestReadyWaitsForNobodyToWrite(t *testing.T) {
+	c := newTestCluster(t)
+	topic := c.topic("t", 3)
+	m := openMerge(t, c, topic, nil)
+	ready := func(most int) []string {
+		recs, err := m.Ready(t.Context(), most)
+		require.NoError(t, err)
+		return values(recs)
+	}
+	require.Empty(t, ready(5))
+	require.Equal(t, map[int32]int64{0: 0, 1: 0, 2: 0}, m.Offsets())
+	// What is in the log when the call begins is there, whatever the network does.
+	for i := range 20 {
+		c.produce(record(topic, int32(i%3), int64(3*i+1), "b"), record(topic, int32((i+1)%3), int64(3*i), "a"), record(topic, int32(i%3), int64(3*i+2), "c"))
+		require.Equal(t, []string{"a", "b"}, ready(2))
+		ranges, _ := m.Taken()
+		require.Len(t, ranges, 2)
+		require.Equal(t, []string{"c"}, ready(5))
+		require.Empty(t, ready(5))
+	}
+}
+
 func TestAnEndedContextLosesNothing(t *testing.T) {
 	c := newTestCluster(t)
 	topic := c.topic("t", 2)

@@ -19,7 +19,8 @@ func TestEveryRecordTypeRoundTrips(t *testing.T) {
 	interaction := Interaction{User: "u", Item: "i", Type: "click", Value: ptr(4.5), Time: noon, Seq: 7, Session: "s", RecommendationID: "r"}
 	item := Item{Item: "i", Title: "Heat (1995)", Categories: []string{"Crime", "Thriller"}, Text: "a\ntext", Hidden: true, Time: noon}
 	impression := Impression{RecommendationID: "r", User: "u", Items: []string{"a", "b"}, Scores: []float32{1.5, -2}, Source: "personalised", Model: "m", Epoch: 2, Step: 30, Time: noon}
-	step := Step{Model: "m", Epoch: 2, Step: 30, Ranges: []Range{{0, 5, 8}, {3, 0, 1}}, Order: []int32{0, 1, 3, 1, 0, 2}, Events: 4, Loss: 6.25, Time: noon}
+	step := Step{Model: "m", Epoch: 2, Step: 30, Ranges: []Range{{0, 5, 8}, {3, 0, 1}}, Order: []int32{0, 1, 3, 1, 0, 2}, Events: 4, Loss: 6.25, Time: noon,
+		Samples: &SampleBatch{Ranges: []Range{{1, 7, 9}}, Order: []int32{1, 2}, Count: 2, Policy: ModelVersion{"p", 3}, Encoder: "minilm"}}
 
 	for _, tc := range []struct {
 		name, key, kind string
@@ -116,6 +117,11 @@ func TestNewRecordRefusesWhatReadersWouldSetAside(t *testing.T) {
 		"order without range":   {"m", "id", "s", noon, Step{Model: "m", Order: []int32{0, 1}, Events: 1}, "order"},
 		"order of fewer events": {"m", "id", "s", noon, Step{Model: "m", Ranges: []Range{{0, 0, 2}}, Order: []int32{0, 1}, Events: 2}, "order"},
 		"order of more events":  {"m", "id", "s", noon, Step{Model: "m", Ranges: []Range{{0, 0, 2}}, Order: []int32{0, math.MaxInt32, 0, math.MaxInt32}, Events: 2}, "order"},
+		"samples none":          {"m", "id", "s", noon, Step{Model: "m", Samples: &SampleBatch{}}, "samples.count"},
+		"samples without range": {"m", "id", "s", noon, Step{Model: "m", Samples: &SampleBatch{Count: 1, Order: []int32{0, 1}}}, "samples.order"},
+		"samples backwards":     {"m", "id", "s", noon, Step{Model: "m", Samples: &SampleBatch{Count: 1, Ranges: []Range{{0, 2, 1}}}}, "samples.ranges"},
+		"samples of no policy":  {"m", "id", "s", noon, Step{Model: "m", Samples: &SampleBatch{Count: 1, Policy: ModelVersion{Step: -1}}}, "samples.policy"},
+		"samples of no encoder": {"m", "id", "s", noon, Step{Model: "m", Samples: &SampleBatch{Count: 1, Encoder: "\n"}}, "samples.encoder"},
 		"loss not a number":     {"m", "id", "s", noon, Step{Model: "m", Loss: math.NaN()}, "loss"},
 		"deleting nothing":      {"", "id", "s", noon, nil, "item"},
 	} {

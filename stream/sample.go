@@ -18,6 +18,9 @@ type Sample struct {
 	X    []string `json:"x"`    // the user's items before y, oldest first
 	Y    string   `json:"y"`    // what the user took
 	Item string   `json:"item"` // whose texts these are: y, or one of x
+	// Instance is where the interaction is that y was taken in: who learns from the sample
+	// before it has learnt that interaction knows what it is yet to be tested on.
+	Instance Place `json:"instance"`
 	// Base is p(y|x) of a frozen recommender without texts; 0 where there is none.
 	Base float64 `json:"p_base,omitempty"`
 	// Prompt is what the texts answer, PromptHash identifies it (prompts.Template.Hash).
@@ -31,6 +34,12 @@ type Sample struct {
 	Temperature float64           `json:"temperature"`
 	Candidates  []SampleCandidate `json:"candidates"`
 	Time        time.Time         `json:"time"`
+}
+
+// Place is where a record of a topic is.
+type Place struct {
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
 }
 
 // SamplePrompt is a prompt in the two parts of a chat.
@@ -128,6 +137,9 @@ func (s Sample) Validate() error {
 	}
 	if !of {
 		return &InvalidError{"item", "it is neither y nor one of x"}
+	}
+	if s.Instance.Partition < 0 || s.Instance.Offset < 0 {
+		return &InvalidError{"instance", "a number of it is negative"}
 	}
 	if !(s.Base >= 0 && s.Base <= 1) {
 		return &InvalidError{"p_base", "it is no probability"}

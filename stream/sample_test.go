@@ -13,7 +13,7 @@ import (
 
 func judged(change ...func(*Sample)) Sample {
 	s := Sample{
-		User: "u", X: []string{"Thief", "Ronin"}, Y: "Heat", Item: "Heat", Base: 0.01,
+		User: "u", X: []string{"Thief", "Ronin"}, Y: "Heat", Item: "Heat", Instance: Place{2, 71}, Base: 0.01,
 		Prompt: SamplePrompt{System: "Be brief.", User: "What is Heat like?"}, PromptHash: "85a14d3e",
 		Versions: SampleVersions{
 			Policy: ModelVersion{Name: "smollm2+r8", Step: 50}, Recommender: SnapshotVersion{Name: "recommender", Epoch: 2, Step: 900},
@@ -45,7 +45,7 @@ func TestASampleRoundTrips(t *testing.T) {
 func TestASampleAsOthersReadIt(t *testing.T) {
 	rec, err := NewRecord("samples", "Heat", "id", "source", noon, judged(func(s *Sample) { s.Candidates = s.Candidates[1:] }))
 	require.NoError(t, err)
-	require.JSONEq(t, `{"user":"u","x":["Thief","Ronin"],"y":"Heat","item":"Heat","p_base":0.01,
+	require.JSONEq(t, `{"user":"u","x":["Thief","Ronin"],"y":"Heat","item":"Heat","instance":{"partition":2,"offset":71},"p_base":0.01,
 		"prompt":{"system":"Be brief.","user":"What is Heat like?"},"prompt_hash":"85a14d3e",
 		"versions":{"policy":{"name":"smollm2+r8","step":50},"recommender":{"name":"recommender","epoch":2,"step":900},"encoder":"minilm","knowledge":"movies/1"},
 		"reward":"catalogue","view":"cold","temperature":0.7,
@@ -65,6 +65,7 @@ func TestASampleThatCannotBeLearntFromIsRefusedByName(t *testing.T) {
 		"a history of nothing":      {func(s *Sample) { s.X[0] = "" }, "x"},
 		"no next item":              {func(s *Sample) { s.Y = "" }, "y"},
 		"an item of somewhere else": {func(s *Sample) { s.Item = "Alien" }, "item"},
+		"an offset below 0":         {func(s *Sample) { s.Instance.Offset = -1 }, "instance"},
 		"p(y|x) above 1":            {func(s *Sample) { s.Base = 1.5 }, "p_base"},
 		"p(y|x) not a number":       {func(s *Sample) { s.Base = math.NaN() }, "p_base"},
 		"no prompt":                 {func(s *Sample) { s.Prompt.User = "" }, "prompt.user"},

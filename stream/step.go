@@ -90,8 +90,21 @@ type Step struct {
 	// stands here whole: the knowledge topic is compacted, so that what was known then
 	// cannot be read there again.
 	Knowledge []ItemVector `json:"knowledge,omitempty"`
-	Loss      float64      `json:"loss"`
-	Time      time.Time    `json:"time"`
+	// Samples is what a recommender's step took of the samples topic; nil where that is
+	// nothing.
+	Samples *SampleBatch `json:"samples,omitempty"`
+	Loss    float64      `json:"loss"`
+	Time    time.Time    `json:"time"`
+}
+
+// SampleBatch is the samples of a step: where they are, as Step has it for its events,
+// and what decided which of them were left out, besides themselves.
+type SampleBatch struct {
+	Ranges  []Range      `json:"ranges"`
+	Order   []int32      `json:"order"`
+	Count   int          `json:"count"`
+	Policy  ModelVersion `json:"policy"`            // the newest version known before them
+	Encoder string       `json:"encoder,omitempty"` // of the vectors that the model reads; empty where it has none
 }
 
 // ItemVector is an item with its knowledge vector.
@@ -119,27 +132,54 @@ func (s Step) Validate() error {
 			return err
 		}
 	}
+	if s.Samples != nil {
+		if err := s.Samples.validate(); err != nil {
+			return err
+		}
+	}
+	return checkTaken("", s.Ranges, s.Order, s.Events)
+}
+
+func (b SampleBatch) validate() error {
+	if b.Count < 1 {
+		return &InvalidError{"samples.count", "it is not positive"}
+	}
+	if b.Policy.Step < 0 {
+		return &InvalidError{"samples.policy", "its step is negative"}
+	}
+	if err := checkName("samples.policy", b.Policy.Name, false); err != nil {
+		return err
+	}
+	if err := checkName("samples.encoder", b.Encoder, false); err != nil {
+		return err
+	}
+	return checkTaken("samples.", b.Ranges, b.Order, b.Count)
+}
+
+// checkTaken checks that ranges and order are those of n records; under is where they
+// stand.
+func checkTaken(under string, ranges []Range, order []int32, n int) error {
 	seen := map[int32]bool{}
-	for _, r := range s.Ranges {
+	for _, r := range ranges {
 		if r.Partition < 0 || r.From < 0 || r.To < r.From || seen[r.Partition] {
-			return &InvalidError{"ranges", fmt.Sprintf("[%d,%d) of partition %d", r.From, r.To, r.Partition)}
+			return &InvalidError{under + "ranges", fmt.Sprintf("[%d,%d) of partition %d", r.From, r.To, r.Partition)}
 		}
 		seen[r.Partition] = true
 	}
-	if len(s.Order)%2 != 0 {
-		return &InvalidError{"order", "it is not made of pairs"}
+	if len(order)%2 != 0 {
+		return &InvalidError{under + "order", "it is not made of pairs"}
 	}
-	n := 0
-	for i := 0; i < len(s.Order); i += 2 {
-		if !seen[s.Order[i]] || s.Order[i+1] <= 0 {
-			return &InvalidError{"order", fmt.Sprintf("run %d of partition %d", s.Order[i+1], s.Order[i])}
+	sum := 0
+	for i := 0; i < len(order); i += 2 {
+		if !seen[order[i]] || order[i+1] <= 0 {
+			return &InvalidError{under + "order", fmt.Sprintf("run %d of partition %d", order[i+1], order[i])}
 		}
-		if n += int(s.Order[i+1]); n > s.Events {
+		if sum += int(order[i+1]); sum > n {
 			break
 		}
 	}
-	if n != s.Events {
-		return &InvalidError{"order", "it does not add up to the number of events"}
+	if sum != n {
+		return &InvalidError{under + "order", "it does not add up to the number of records"}
 	}
 	return nil
 }

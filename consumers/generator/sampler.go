@@ -193,7 +193,7 @@ func (s *Sampler) Sample(ctx context.Context, group []Chosen) ([]stream.Sample, 
 // begin is a sample without texts.
 func (s *Sampler) begin(c Chosen, ask stream.SamplePrompt) stream.Sample {
 	out := stream.Sample{
-		User: c.user, Y: s.own.ID(c.y), Item: c.Item.Item, Prompt: ask, PromptHash: s.template.Hash(promptItem(c.Item)),
+		User: c.user, Y: s.own.ID(c.y), Item: c.Item.Item, Instance: stream.Place{Partition: c.at.partition, Offset: c.at.offset}, Prompt: ask, PromptHash: s.template.Hash(promptItem(c.Item)),
 		Versions: stream.SampleVersions{
 			Policy: s.policy.Version(), Recommender: s.judge.version, Encoder: s.encoder.Version(), Knowledge: s.template.Version(),
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"seralm/models/seqrec"
@@ -26,6 +27,8 @@ type Knowing interface {
 	SetKnowledge(rows []int32, vectors [][]float32) error
 	// Knowledge returns the vector that a row has; nil if it has none.
 	Knowledge(row int32) []float32
+	// Lend calls f while rows have other vectors, and returns what f returns.
+	Lend(rows []int32, vectors [][]float32, f func() error) error
 }
 
 // Known is an item with its knowledge vector.
@@ -43,6 +46,7 @@ func NewLearner(s *Sequencer, model seqrec.Recommender) *Learner {
 type Result struct {
 	Step       uint64
 	Events     int // learnt
+	Samples    int // learnt
 	Duplicates int
 	Loss       seqrec.Loss
 	// Numeric is set when the update was not finite and was skipped: the events
@@ -65,7 +69,7 @@ func (l *Learner) Step(ctx context.Context, events []Event, known []Known) (Resu
 // vocabulary in between. The batch must come from Next(events, StepNumber()+1).
 func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known []Known) (Result, error) {
 	l.step++
-	r := Result{Step: l.step, Events: len(batch.Instances), Duplicates: batch.Duplicates}
+	r := Result{Step: l.step, Events: len(batch.Instances), Samples: len(batch.Sampled.New), Duplicates: batch.Duplicates}
 	for _, in := range batch.Instances {
 		if t := events[in.Event].Time; t.After(l.watermark) {
 			l.watermark = t
@@ -78,11 +82,11 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known 
 	if err := l.tell(known); err != nil {
 		return r, fmt.Errorf("step %d: %w", l.step, err)
 	}
-	sequences := append(batch.New[:len(batch.New):len(batch.New)], batch.Replay...)
+	sequences := slices.Concat(batch.New, batch.Replay, batch.Sampled.New, batch.Sampled.Replay)
 	if len(sequences) == 0 {
 		return r, nil
 	}
-	loss, err := l.Model.Learn(ctx, sequences, l.step)
+	loss, err := l.learn(ctx, sequences, batch.Sampled)
 	var numeric *seqrec.NumericError
 	switch {
 	case errors.As(err, &numeric):
@@ -95,6 +99,22 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known 
 		r.Loss = loss
 	}
 	return r, nil
+}
+
+// learn makes the model's step, with the texts of the samples in it.
+func (l *Learner) learn(ctx context.Context, sequences []seqrec.Sequence, texts Sampled) (loss seqrec.Loss, err error) {
+	if len(texts.rows) == 0 {
+		return l.Model.Learn(ctx, sequences, l.step)
+	}
+	model, ok := l.Model.(Knowing)
+	if !ok {
+		return loss, fmt.Errorf("a %s cannot learn from texts", l.Model.Name())
+	}
+	err = model.Lend(texts.rows, texts.vectors, func() (err error) {
+		loss, err = l.Model.Learn(ctx, sequences, l.step)
+		return err
+	})
+	return loss, err
 }
 
 func (l *Learner) tell(known []Known) error {

@@ -30,6 +30,7 @@ type Batch struct {
 	Replay     []seqrec.Sequence // older sequences learnt again, against forgetting
 	Instances  []Instance        // one per new event, in stream order
 	Duplicates int               // events already seen
+	Sampled    Sampled           // what samples teach beside the events; see Sample
 }
 
 // SequencerOptions are the settings of a Sequencer; see config.Trainer.
@@ -104,7 +105,7 @@ func (s *Sequencer) Next(events []Event, step uint64) Batch {
 		}
 	}
 	// Drawn before the new items are put: what is replayed is older than the batch.
-	b.Replay = s.replay(int(float64(targets)*s.opts.Replay), step)
+	b.Replay = s.replay(int(float64(targets)*s.opts.Replay), rand.New(rand.NewPCG(s.opts.Seed, step)))
 	for _, user := range order {
 		s.histories.put(user, rows[user])
 	}
@@ -130,14 +131,12 @@ func windows(items []int32, from, maxLen int) []seqrec.Sequence {
 }
 
 // replay draws sequences of users already known, uniformly with replacement,
-// until they hold the wanted number of targets. The draw depends on seed and step
-// alone.
-func (s *Sequencer) replay(targets int, step uint64) []seqrec.Sequence {
+// until they hold the wanted number of targets.
+func (s *Sequencer) replay(targets int, r *rand.Rand) []seqrec.Sequence {
 	n := len(s.histories.users)
 	if targets <= 0 || n == 0 {
 		return nil
 	}
-	r := rand.New(rand.NewPCG(s.opts.Seed, step))
 	var out []seqrec.Sequence
 	// A table of one-item users has nothing to teach: bound the draws.
 	for draws := 0; targets > 0 && draws < 4*targets+64; draws++ {

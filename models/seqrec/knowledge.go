@@ -83,11 +83,15 @@ func (k *knowledge) rows() []int32 {
 	return rows
 }
 
+// write brings rows of the table up to date.
 func (k *knowledge) write(s *tensor.Scope, rows []int32) {
 	for _, r := range rows {
 		s.Sub(func(s *tensor.Scope) {
-			n := s.F32(k.stats.Normalise(k.vectors[r]), 1, int64(k.dim))
-			s.CopyInPlace(s.Narrow(k.table, 0, int64(r), 1), n)
+			n := make([]float32, k.dim)
+			if v := k.vectors[r]; v != nil {
+				n = k.stats.Normalise(v)
+			}
+			s.CopyInPlace(s.Narrow(k.table, 0, int64(r), 1), s.F32(n, 1, int64(k.dim)))
 		})
 	}
 }
@@ -96,6 +100,14 @@ func (k *knowledge) write(s *tensor.Scope, rows []int32) {
 // each; a row that has one gets the new one. Part of the state: who resumes from a
 // checkpoint need not give them again.
 func (m *Model) SetKnowledge(rows []int32, vectors [][]float32) error {
+	if err := m.fits(rows, vectors); err != nil {
+		return err
+	}
+	return m.thread.Do(func(s *tensor.Scope) { m.knowledge.set(s, rows, vectors) })
+}
+
+// fits says why rows cannot have vectors.
+func (m *Model) fits(rows []int32, vectors [][]float32) error {
 	if m.knowledge == nil {
 		return errors.New(m.hyper.Name + ": this model has no knowledge: set recommender.knowledge_dim to the length of the vectors")
 	}
@@ -115,7 +127,7 @@ func (m *Model) SetKnowledge(rows []int32, vectors [][]float32) error {
 			}
 		}
 	}
-	return m.thread.Do(func(s *tensor.Scope) { m.knowledge.set(s, rows, vectors) })
+	return nil
 }
 
 // Knowledge returns the knowledge vector that an item row has, which must not be

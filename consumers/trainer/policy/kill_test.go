@@ -17,6 +17,7 @@ import (
 
 	"seralm/consumers/internal/toy"
 	"seralm/models/snapshot"
+	"seralm/stream"
 )
 
 // start runs a job as a process of its own. lines gets what it prints.
@@ -93,8 +94,13 @@ func TestKilledAtAnyMomentTheTwoJobsAreTheLoop(t *testing.T) {
 
 	samples := s.Samples()
 	require.GreaterOrEqual(t, len(samples), iterations*s.Config.Alignment.Batch)
-	ids := map[string]bool{}
+	ids, taken := map[string]bool{}, map[stream.Place]stream.Interaction{}
+	for _, ev := range inTheLog(s, interactions) {
+		taken[stream.Place{Partition: ev.Partition, Offset: ev.Offset}] = ev.Body
+	}
 	for i, ev := range samples {
+		at := taken[ev.Body.Instance]
+		require.Equal(t, []string{ev.Body.User, ev.Body.Y}, []string{at.User, at.Item}, "a sample names its interaction")
 		require.False(t, ids[ev.ID], "a sample is there twice")
 		ids[ev.ID] = true
 		require.EqualValues(t, i/s.Config.Alignment.Batch, ev.Body.Versions.Policy.Step, "sample %d is of the version that its iteration begins with", i)

@@ -9,6 +9,7 @@ import (
 
 	"seralm/config"
 	"seralm/models/snapshot"
+	"seralm/stream"
 )
 
 // Parts of a checkpoint on disk.
@@ -25,7 +26,10 @@ type meta struct {
 	Epoch       int64              `json:"epoch"`
 	Next        map[int32]int64    `json:"next_offsets"` // of interactions
 	JournalNext int64              `json:"journal_next"` // of steps
-	SavedAt     time.Time          `json:"saved_at"`
+	// Of samples: the next offsets, and the newest version of the policy met.
+	Samples map[int32]int64     `json:"samples_next,omitempty"`
+	Policy  stream.ModelVersion `json:"samples_policy"`
+	SavedAt time.Time           `json:"saved_at"`
 }
 
 const metaFormat = 1
@@ -66,6 +70,10 @@ func (t *Trainer) restore() error {
 	}
 	t.epoch, t.next, t.journalNext = m.Epoch, m.Next, m.JournalNext
 	t.learnt.Store(&m.Next)
+	if m.Samples != nil {
+		t.samples.next = m.Samples
+	}
+	t.samples.policy = m.Policy
 	return nil
 }
 
@@ -78,6 +86,7 @@ func (t *Trainer) checkpoint() error {
 	}
 	m, err := json.Marshal(meta{
 		Format: metaFormat, Model: t.cfg.Recommender, Epoch: t.epoch, Next: t.next, JournalNext: t.journalNext, SavedAt: began.UTC(),
+		Samples: t.samples.next, Policy: t.samples.policy,
 	})
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ type known struct {
 	arrival context.CancelFunc // called when there is news
 	reread  context.CancelFunc // ends the reading, to begin it anew
 	strange map[string]bool    // encoders whose vectors were refused
+	encoder string             // of the vector that came last
 	failed  error
 }
 
@@ -127,6 +128,7 @@ func (k *known) take(rec *kgo.Record) error {
 				"encoder", encoder, "length", len(ev.Body.Vector), "knowledge_dim", k.dim)
 		}
 	default:
+		k.encoder = ev.Body.Encoder
 		k.vectors[ev.Body.Item] = ev.Body.Vector
 		k.news[ev.Body.Item] = true
 		k.wake()
@@ -157,6 +159,16 @@ func (k *known) onArrival(f context.CancelFunc) (stop func()) {
 		defer k.mu.Unlock()
 		k.arrival = nil
 	}
+}
+
+// readEncoder is the encoder whose vectors the model reads; empty where it reads none.
+func (k *known) readEncoder() string {
+	if k == nil {
+		return ""
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.encoder
 }
 
 // due returns what to tell the model next, in the order of the items' rows.

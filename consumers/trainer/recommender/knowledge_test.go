@@ -124,6 +124,8 @@ func (m memory) SetKnowledge(rows []int32, vectors [][]float32) error {
 
 func (m memory) Knowledge(row int32) []float32 { return m.vectors[row] }
 
+func (m memory) Lend([]int32, [][]float32, func() error) error { panic("no samples here") }
+
 func TestTheModelIsToldWhatIsNewOfItemsThatItHas(t *testing.T) {
 	cfg := cluster(t)
 	cfg.Recommender.KnowledgeDim = knowledgeDim

@@ -4,11 +4,12 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	step, loss, lag      prometheus.Gauge
+	samplesLag           prometheus.Gauge
 	events, duplicates   prometheus.Counter
 	badSteps, snapshots  prometheus.Counter
 	stepTime, checkpoint prometheus.Histogram
 	snapshotBytes        prometheus.Gauge
-	known                *prometheus.CounterVec
+	known, samples       *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -16,6 +17,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		step:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_step", Help: "Micro-batches learnt since the model began."}),
 		loss:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_loss", Help: "Mean -log p per target of the last step, nats, before its update."}),
 		lag:           prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_lag_records", Help: "Interactions in the log that are not learnt yet."}),
+		samplesLag:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_samples_lag_records", Help: "Offsets of the samples topic that are not learnt yet: samples, and the marks of their transactions."}),
 		events:        prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_events_total", Help: "Interactions learnt."}),
 		duplicates:    prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_duplicates_total", Help: "Interactions met again within the event-id window."}),
 		badSteps:      prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_bad_steps_total", Help: "Steps whose update was not finite and was skipped."}),
@@ -28,8 +30,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Knowledge vectors by what became of them: told (the model reads them), or refused (of another length than recommender.knowledge_dim, or no record of knowledge).",
 		}, []string{"result"}),
 	}
+	m.samples = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "seralm_trainer_samples_total",
+		Help: "Samples by what became of them: learnt (Equation 9), or left out: stale (of a policy older than alignment.max_staleness), of another encoder, of another dimension than recommender.knowledge_dim, about an unknown_item, ahead of its interaction for good, invalid, or lost to retention.",
+	}, []string{"result"})
+	for _, result := range []string{sampleLearnt, sampleStale, sampleEncoder, sampleDimension, sampleUnknown, sampleAhead, sampleInvalid, sampleLost} {
+		m.samples.WithLabelValues(result)
+	}
 	m.known.WithLabelValues(told)
 	m.known.WithLabelValues(refused)
-	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.known, m.stepTime, m.checkpoint)
+	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.known, m.samples, m.samplesLag, m.stepTime, m.checkpoint)
 	return m
 }

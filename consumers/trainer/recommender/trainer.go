@@ -60,6 +60,7 @@ type Trainer struct {
 	journalNext int64
 
 	known   *known // nil for a Base
+	samples *sampled
 	txn     *stream.Txn
 	slots   *stream.Slots
 	merge   *stream.Merge
@@ -85,10 +86,10 @@ func New(cfg config.Config, o Options) *Trainer {
 		MaxLen: cfg.Recommender.MaxLen, MaxUsers: t.MaxUsers, DedupWindow: t.DedupWindow,
 		AdmitAfter: t.AdmitAfter, Replay: t.Replay, Seed: cfg.Recommender.Seed,
 	})
+	log, metrics := o.Logger.With("role", "trainer", "model", cfg.Recommender.Name), newMetrics(o.Registry)
 	return &Trainer{
 		cfg: cfg, names: stream.NamesOf(cfg.Kafka.TopicPrefix), opts: o,
-		log:         o.Logger.With("role", "trainer", "model", cfg.Recommender.Name),
-		metrics:     newMetrics(o.Registry),
+		log: log, metrics: metrics, samples: newSampled(cfg, metrics.samples, log),
 		learner:     online.NewLearner(sequencer, o.Model),
 		checkpoints: filepath.Join(cfg.DataDir, "checkpoints", cfg.Recommender.Name),
 		next:        map[int32]int64{},
@@ -130,6 +131,10 @@ func (t *Trainer) Run(ctx context.Context) error {
 		return fmt.Errorf("reading %s: %w", t.names.Interactions(), err)
 	}
 	defer t.merge.Close()
+	if err := t.samples.open(ctx, j.Steps); err != nil {
+		return err
+	}
+	defer t.samples.close()
 
 	opts, err := stream.ClientOptions(t.cfg.Kafka)
 	if err != nil {
@@ -154,6 +159,9 @@ func (t *Trainer) Run(ctx context.Context) error {
 			break
 		}
 	}
+	if err == nil && !stop {
+		err = t.samples.live(ctx)
+	}
 	if err == nil && !stop && t.cfg.Recommender.KnowledgeDim > 0 {
 		t.known = newKnown(t.cfg, t.opts.Model, t.metrics.known, t.log)
 		beside.Go(func() { t.known.follow(aside) })
@@ -176,7 +184,11 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	}
 	// What was poison then is poison now: it went to the dead letters already.
 	events, _ := decode(records)
-	batch := t.learner.Next(events, t.learner.StepNumber()+1)
+	samples, err := t.samples.again(ctx, t.merge.Offsets(), s.Samples)
+	if err != nil {
+		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
+	}
+	batch := t.form(events, samples.learnable)
 	told := make([]online.Known, len(s.Knowledge))
 	for i, k := range s.Knowledge {
 		told[i] = online.Known{Item: k.Item, Vector: k.Vector}
@@ -185,12 +197,20 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	if err != nil {
 		return false, err
 	}
-	t.advance()
+	t.advance(samples)
 	return t.after(r, true)
 }
 
+// form is what events and samples teach in the next step.
+func (t *Trainer) form(events []online.Event, samples []online.Sample) online.Batch {
+	step := t.learner.StepNumber() + 1
+	batch := t.learner.Next(events, step)
+	batch.Sampled = t.learner.Sample(samples, step)
+	return batch
+}
+
 // step forms, learns and commits one micro-batch, with what became known of items
-// since the last one, or publishes what waits when neither comes.
+// since the last one and the samples that came, or publishes what waits when nothing does.
 func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	records, err := t.batch(ctx)
 	if err != nil || ctx.Err() != nil {
@@ -203,12 +223,13 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 			return false, err
 		}
 	}
-	batch := t.learner.Next(events, t.learner.StepNumber()+1)
+	samples := t.samples.due(len(records) > 0, t.merge.Offsets(), t.known.readEncoder())
+	batch := t.form(events, samples.learnable)
 	told, err := t.known.due(t.learner.Vocabulary())
 	if err != nil {
 		return false, err
 	}
-	if len(records) == 0 && len(told) == 0 {
+	if len(records) == 0 && len(told) == 0 && samples.batch == nil {
 		if t.dirty > 0 && time.Since(t.published) >= t.cfg.Trainer.SnapshotEach {
 			return false, t.commit(ctx, nil)
 		}
@@ -218,14 +239,14 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), Loss: r.Loss.NLL}
+	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), Samples: samples.batch, Loss: r.Loss.NLL}
 	if len(records) > 0 {
 		s.Ranges, s.Order = t.merge.Taken()
 	}
 	for _, k := range told {
 		s.Knowledge = append(s.Knowledge, stream.ItemVector{Item: k.Item, Vector: k.Vector})
 	}
-	t.advance()
+	t.advance(samples)
 	err = t.commit(ctx, s)
 	if err != nil {
 		return false, err
@@ -235,10 +256,23 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 }
 
 // batch waits for the next micro-batch, but not longer than the next snapshot may
-// wait, nor than it takes until there is knowledge to tell: then it is empty.
+// wait, nor than it takes until there is knowledge to tell, or there may be samples to
+// learn: then it is empty.
 func (t *Trainer) batch(ctx context.Context) ([]*kgo.Record, error) {
+	enough, err := t.samples.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if enough { // events that are there come along
+		return t.merge.Ready(ctx, t.cfg.Trainer.BatchEvents)
+	}
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if t.samples.on {
+		// Linger besides, or an event of the last moment would wait for its end again and again.
+		wait, cancel = context.WithTimeout(wait, sampleLook+t.cfg.Trainer.Linger)
+		defer cancel()
+	}
 	if t.dirty > 0 {
 		wait, cancel = context.WithDeadline(wait, t.published.Add(t.cfg.Trainer.SnapshotEach))
 		defer cancel()
@@ -261,6 +295,8 @@ func (t *Trainer) learn(ctx context.Context, batch online.Batch, events []online
 	t.metrics.step.Set(float64(r.Step))
 	t.metrics.events.Add(float64(r.Events))
 	t.metrics.duplicates.Add(float64(r.Duplicates))
+	t.metrics.samples.WithLabelValues(sampleLearnt).Add(float64(r.Samples))
+	t.metrics.samples.WithLabelValues(sampleUnknown).Add(float64(batch.Sampled.Unknown))
 	if r.Numeric == nil {
 		t.metrics.loss.Set(r.Loss.NLL)
 		t.since.NLL += r.Loss.NLL * float64(r.Loss.Targets)
@@ -279,16 +315,17 @@ func (t *Trainer) learn(ctx context.Context, batch online.Batch, events []online
 	return r, nil
 }
 
-// advance notes that what the merge returned last is learnt.
-func (t *Trainer) advance() {
+// advance notes that what the merge returned last is learnt, and some samples.
+func (t *Trainer) advance(samples taken) {
 	t.next = t.merge.Offsets()
 	t.dirty++
 	next := t.next
 	t.learnt.Store(&next)
+	t.samples.advance(samples)
 }
 
 // commit writes, in one transaction: the journal record of the step (none when
-// idle), the group's offsets, and a snapshot when one is due.
+// idle), the group's offsets of what it took, and a snapshot when one is due.
 func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 	now := time.Now()
 	// A commit is not cut short by a shutdown: it would throw the step away.
@@ -319,6 +356,9 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 	}
 	if err == nil {
 		err = t.txn.CommitOffsets(ctx, Group(t.cfg.Recommender.Name), t.names.Interactions(), t.next)
+	}
+	if err == nil && s != nil && s.Samples != nil {
+		err = t.txn.CommitOffsets(ctx, Group(t.cfg.Recommender.Name), t.names.Samples(), t.samples.next)
 	}
 	if err == nil {
 		err = t.txn.Commit(ctx)
@@ -372,20 +412,33 @@ func (t *Trainer) watchLag(ctx context.Context, admin *kadm.Client) {
 			return
 		case <-tick.C:
 		}
-		ends, err := stream.CommittedEnds(ctx, admin, t.names.Interactions())
-		if err != nil {
-			continue // the gauge keeps its last value; the consumer itself reports a lost broker
+		// A gauge keeps its last value; the consumer itself reports a lost broker.
+		if n, err := lag(ctx, admin, t.names.Interactions(), t.learnt.Load()); err == nil {
+			t.metrics.lag.Set(float64(n))
 		}
-		var learnt map[int32]int64
-		if next := t.learnt.Load(); next != nil {
-			learnt = *next
+		if !t.samples.on {
+			continue
 		}
-		var lag int64
-		for p, end := range ends {
-			lag += max(0, end-learnt[p])
+		if n, err := lag(ctx, admin, t.names.Samples(), t.samples.learnt.Load()); err == nil {
+			t.metrics.samplesLag.Set(float64(n))
 		}
-		t.metrics.lag.Set(float64(lag))
 	}
+}
+
+// lag is how many offsets of a topic lie behind those learnt (nil: none is).
+func lag(ctx context.Context, admin *kadm.Client, topic string, next *map[int32]int64) (n int64, err error) {
+	ends, err := stream.CommittedEnds(ctx, admin, topic)
+	if err != nil {
+		return 0, err
+	}
+	var learnt map[int32]int64
+	if next != nil {
+		learnt = *next
+	}
+	for p, end := range ends {
+		n += max(0, end-learnt[p])
+	}
+	return n, nil
 }
 
 type poisoned struct {

@@ -28,7 +28,7 @@ import (
 
 // The test binary is also the trainer process that the tests kill.
 const (
-	childConfig = "SERALM_TEST_TRAINER_CHILD" // "brokers|prefix|model|data_dir|events|knowledge_dim"
+	childConfig = "SERALM_TEST_TRAINER_CHILD" // "brokers|prefix|model|data_dir|events|knowledge_dim|alignment"
 	events      = 600
 )
 
@@ -52,6 +52,9 @@ func child(spec string) error {
 		return err
 	}
 	if cfg.Recommender.KnowledgeDim, err = strconv.Atoi(f[5]); err != nil {
+		return err
+	}
+	if cfg.Alignment.Enabled, err = strconv.ParseBool(f[6]); err != nil {
 		return err
 	}
 	return run(context.Background(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
@@ -147,7 +150,7 @@ func learnUntilKilled(t *testing.T, cfg config.Config, steps int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+strings.Join([]string{
-		cfg.Kafka.Brokers[0], cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)), fmt.Sprint(cfg.Recommender.KnowledgeDim),
+		cfg.Kafka.Brokers[0], cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)), fmt.Sprint(cfg.Recommender.KnowledgeDim), fmt.Sprint(cfg.Alignment.Enabled),
 	}, "|"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
