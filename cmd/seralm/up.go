@@ -170,6 +170,16 @@ func addRoles(p *process.Process, roles []string, users []string) (w watched, er
 			return w, err
 		}
 	}
+	if has(roleGenerator) {
+		if err := addGenerator(p); err != nil {
+			return w, err
+		}
+	}
+	if has(rolePolicy) {
+		if err := addPolicy(p); err != nil {
+			return w, err
+		}
+	}
 	if has(roleEvaluator) {
 		if err := p.LoadONNX(); err != nil {
 			return w, err
