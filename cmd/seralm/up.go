@@ -11,9 +11,14 @@ import (
 	"seralm/cmd/internal/process"
 	"seralm/config"
 	"seralm/consumers/evaluator"
+	"seralm/consumers/generator"
+	sampling "seralm/consumers/generator/native"
 	"seralm/consumers/histories"
 	"seralm/consumers/knowledge"
 	"seralm/consumers/pregenerator"
+	"seralm/consumers/pregenerator/native"
+	"seralm/consumers/trainer/policy"
+	learning "seralm/consumers/trainer/policy/native"
 	"seralm/consumers/trainer/recommender"
 )
 
@@ -27,20 +32,28 @@ const (
 
 	rolePregenerator = "pregenerator" // writes what is known of items
 	roleKnowledge    = "knowledge"    // makes the view of it
+
+	roleGenerator = "generator" // samples texts, and has a recommender judge them
+	rolePolicy    = "policy"    // teaches the language model which were worth more
 )
 
 var (
 	coreRoles      = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
 	knowledgeRoles = []string{rolePregenerator, roleKnowledge}
-	allRoles       = slices.Concat(coreRoles, knowledgeRoles)
+	alignmentRoles = []string{roleGenerator, rolePolicy}
+	allRoles       = slices.Concat(coreRoles, knowledgeRoles, alignmentRoles)
 )
 
 // defaultRoles are those of a process that is the whole system.
 func defaultRoles(cfg config.Config) []string {
+	roles := coreRoles
 	if cfg.Knowledge.Enabled {
-		return allRoles
+		roles = slices.Concat(roles, knowledgeRoles)
 	}
-	return coreRoles
+	if cfg.Alignment.Enabled {
+		roles = slices.Concat(roles, alignmentRoles)
+	}
+	return roles
 }
 
 func upCommand() *cobra.Command {
@@ -52,7 +65,8 @@ func upCommand() *cobra.Command {
 embedded views where none are configured.
 
 Roles: ` + strings.Join(coreRoles, ", ") + `; and with knowledge.enabled
-` + strings.Join(knowledgeRoles, ", ") + `.`,
+` + strings.Join(knowledgeRoles, ", ") + `; and with alignment.enabled
+` + strings.Join(alignmentRoles, ", ") + `.`,
 		Example: `  seralm up
   SERALM_KAFKA_BROKERS=kafka:9092 SERALM_REDIS_ADDR=redis:6379 seralm up --roles=trainer`,
 		Args: cobra.NoArgs,
@@ -156,6 +170,16 @@ func addRoles(p *process.Process, roles []string, users []string) (w watched, er
 			return w, err
 		}
 	}
+	if has(roleGenerator) {
+		if err := addGenerator(p); err != nil {
+			return w, err
+		}
+	}
+	if has(rolePolicy) {
+		if err := addPolicy(p); err != nil {
+			return w, err
+		}
+	}
 	if has(roleEvaluator) {
 		if err := p.LoadONNX(); err != nil {
 			return w, err
@@ -197,4 +221,44 @@ func addPregenerator(p *process.Process) (*pregenerator.Pregenerator, error) {
 		return g.Run(ctx)
 	})
 	return g, nil
+}
+
+func addGenerator(p *process.Process) error {
+	if err := p.LoadONNX(); err != nil {
+		return err
+	}
+	encoder, err := native.LoadEncoder(p.Config)
+	if err != nil {
+		return err
+	}
+	model, err := sampling.LoadPolicy(p.Config)
+	if err != nil {
+		encoder.Close()
+		return err
+	}
+	g, err := generator.New(p.Config, generator.Options{Policy: model, Encoder: encoder, Open: sampling.Open, Registry: p.Metrics, Logger: p.Log})
+	if err != nil {
+		encoder.Close()
+		model.Close()
+		return err
+	}
+	p.Add(roleGenerator, func(ctx context.Context) error {
+		defer encoder.Close()
+		defer model.Close()
+		return g.Run(ctx)
+	})
+	return nil
+}
+
+func addPolicy(p *process.Process) error {
+	model, err := learning.Load(p.Config)
+	if err != nil {
+		return err
+	}
+	t := policy.New(p.Config, policy.Options{Model: model, Registry: p.Metrics, Logger: p.Log})
+	p.Add(rolePolicy, func(ctx context.Context) error {
+		defer model.Close()
+		return t.Run(ctx)
+	})
+	return nil
 }
