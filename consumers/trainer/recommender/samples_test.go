@@ -110,7 +110,7 @@ func TestKillingATrainerOfSamplesChangesNothing(t *testing.T) {
 	with.Recommender.Name = "straight"
 	was, _ := state(t, with)
 	is, _ := state(t, plain)
-	require.False(t, was == is, "samples teach something")
+	require.NotEqual(t, was, is, "samples teach something")
 }
 
 // Samples come when they come, in the middle of the stream and after its end; which ones a
@@ -190,7 +190,7 @@ func TestWithoutSamplesATrainerIsWhatItWas(t *testing.T) {
 		m, s := state(t, c)
 		models = append(models, m+s)
 	}
-	require.True(t, models[0] == models[1])
+	require.Equal(t, models[0], models[1])
 }
 
 func TestSamplesThatDoNotFitAreCountedAndLeftOut(t *testing.T) {
@@ -303,10 +303,9 @@ func TestASampleIsNotLearntBeforeItsInteraction(t *testing.T) {
 		if s.Samples != nil {
 			taken += s.Samples.Count
 		}
-		switch {
-		case s.Events == 0:
+		if s.Events == 0 {
 			require.Equal(t, min(len(places)+1, before+cfg.Trainer.BatchEvents), taken, "steps after the end take the rest")
-		default:
+		} else {
 			require.Equal(t, min(bogus, learnt/each), taken, "after %d interactions", learnt)
 		}
 		before = taken
