@@ -7,6 +7,9 @@
 // Only the hidden state of the last position is needed, so the last layer computes
 // nothing else.
 //
+// Users is the same graph without its last step, for those who judge what the rows of a
+// table are worth.
+//
 // There is one file for each architecture, which reads like its equations and takes
 // its weights under RecBole's names. Those without a mask see padding; it is made inside
 // the graph and its vectors are zero, whatever the table's row for it holds.

@@ -9,6 +9,19 @@ import (
 // Export writes the graph of a snapshot's architecture with its weights. The item
 // table is not among them: it is an input.
 func Export(a snapshot.Architecture, weights map[string]snapshot.Tensor) ([]byte, error) {
+	g, user, err := user(a, weights)
+	if err != nil {
+		return nil, err
+	}
+	scores := g.node("Gemm", []string{user, inputItems}, attrInt("transB", 1))
+	if _, ok := weights[historyBias]; ok {
+		scores = g.repeats(scores)
+	}
+	return g.finish(scores, outputScores, a, "R")
+}
+
+// user begins a graph: the user's vector [1, d] after a history.
+func user(a snapshot.Architecture, weights map[string]snapshot.Tensor) (*graph, string, error) {
 	// encode adds what makes of the vectors of a history [T, d] the user's, [1, d].
 	var encode func(*graph, snapshot.Architecture, string) string
 	sizes := a.Dim >= 1 && a.MaxLen >= 1
@@ -25,22 +38,14 @@ func Export(a snapshot.Architecture, weights map[string]snapshot.Tensor) ([]byte
 	case "caser":
 		encode, sizes = (*graph).caser, sizes && a.Vertical >= 1 && a.Horizontal >= 1
 	default:
-		return nil, fmt.Errorf("exporting: no graph for architecture %q", a.Name)
+		return nil, "", fmt.Errorf("exporting: no graph for architecture %q", a.Name)
 	}
 	if !sizes {
-		return nil, fmt.Errorf("exporting %s: impossible sizes %+v", a.Name, a)
+		return nil, "", fmt.Errorf("exporting %s: impossible sizes %+v", a.Name, a)
 	}
 	g := newGraph(a.Name, weights)
 	history := g.node("Gather", []string{inputItems, g.node("Reshape", []string{inputHistory, g.ints(-1)})}, attrInt("axis", 0)) // [T, d]
-	scores := g.node("Gemm", []string{encode(g, a, history), inputItems}, attrInt("transB", 1))
-	if _, ok := weights[historyBias]; ok {
-		scores = g.repeats(scores)
-	}
-	out, err := g.finish(scores, int64(a.Dim))
-	if err != nil {
-		return nil, fmt.Errorf("exporting %s: %w", a.Name, err)
-	}
-	return out, nil
+	return g, encode(g, a, history), nil
 }
 
 // historyBias is a model's tensor [1]: what an item's score gains for being in the

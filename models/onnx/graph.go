@@ -18,11 +18,12 @@ const (
 	irVersion = 8
 )
 
-// Names of a graph's inputs and output.
+// Names of a graph's inputs, and of the output that it has.
 const (
 	inputHistory = "history" // int64 [1, T], 1 <= T <= MaxLen, rows, oldest first
 	inputItems   = "items"   // float32 [R, d]
-	outputScores = "scores"  // float32 [1, R]
+	outputScores = "scores"  // float32 [1, R], of a Scorer
+	outputUser   = "user"    // float32 [1, d], of Users
 )
 
 // graph builds a GraphProto. Nodes are added in the order of evaluation; each add
@@ -166,17 +167,17 @@ func (g *graph) scalar(name string, v float32) string {
 	return g.floats(name, []float32{v})
 }
 
-// finish declares inputs and output and serialises the model.
-func (g *graph) finish(scores string, dim int64) ([]byte, error) {
+// finish declares inputs and the output [1, width], and serialises the model.
+func (g *graph) finish(x, name string, a snapshot.Architecture, width any) ([]byte, error) {
 	if g.err != nil {
-		return nil, g.err
+		return nil, fmt.Errorf("exporting %s: %w", a.Name, g.err)
 	}
-	g.proto.Node = append(g.proto.Node, &pb.NodeProto{OpType: proto.String("Identity"), Input: []string{scores}, Output: []string{outputScores}})
+	g.proto.Node = append(g.proto.Node, &pb.NodeProto{OpType: proto.String("Identity"), Input: []string{x}, Output: []string{name}})
 	g.proto.Input = []*pb.ValueInfoProto{
 		value(inputHistory, pb.TensorProto_INT64, 1, "T"),
-		value(inputItems, pb.TensorProto_FLOAT, "R", dim),
+		value(inputItems, pb.TensorProto_FLOAT, "R", a.Dim),
 	}
-	g.proto.Output = []*pb.ValueInfoProto{value(outputScores, pb.TensorProto_FLOAT, 1, "R")}
+	g.proto.Output = []*pb.ValueInfoProto{value(name, pb.TensorProto_FLOAT, 1, width)}
 	return proto.Marshal(&pb.ModelProto{
 		IrVersion: proto.Int64(irVersion), ProducerName: proto.String("seralm"), Graph: g.proto,
 		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(opset)}},

@@ -93,6 +93,20 @@ func NewScorer(snap *snapshot.Snapshot) (*Scorer, error) {
 	if want := []int64{int64(a.Rows), int64(a.Dim)}; !ok || !slices.Equal(items.Shape, want) {
 		return nil, fmt.Errorf("item table is %v, the architecture says %v", items.Shape, want)
 	}
+	run, err := open(model, outputScores)
+	if err != nil {
+		return nil, err
+	}
+	shared := &session{arch: a, probe: snap.Probe, run: run}
+	s, err := shared.over(items.Data)
+	if err != nil {
+		return nil, errors.Join(err, shared.run.Destroy())
+	}
+	return s, nil
+}
+
+// open makes a session of a graph with the output.
+func open(model []byte, output string) (*ort.DynamicAdvancedSession, error) {
 	o, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
@@ -109,18 +123,14 @@ func NewScorer(snap *snapshot.Snapshot) (*Scorer, error) {
 		return nil, fmt.Errorf("reading the graph: %w", err)
 	}
 	// ONNX Runtime does not report a wrong name before the first run.
-	if len(in) != 2 || in[0].Name != inputHistory || in[1].Name != inputItems || len(out) != 1 || out[0].Name != outputScores {
+	if len(in) != 2 || in[0].Name != inputHistory || in[1].Name != inputItems || len(out) != 1 || out[0].Name != output {
 		return nil, fmt.Errorf("BUG: the graph has inputs %v and outputs %v", in, out)
 	}
-	shared := &session{arch: a, probe: snap.Probe}
-	if shared.run, err = ort.NewDynamicAdvancedSessionWithONNXData(model, []string{inputHistory, inputItems}, []string{outputScores}, o); err != nil {
+	run, err := ort.NewDynamicAdvancedSessionWithONNXData(model, []string{inputHistory, inputItems}, []string{output}, o)
+	if err != nil {
 		return nil, fmt.Errorf("making a session: %w", err)
 	}
-	s, err := shared.over(items.Data)
-	if err != nil {
-		return nil, errors.Join(err, shared.run.Destroy())
-	}
-	return s, nil
+	return run, nil
 }
 
 // over makes a scorer of the session whose table is items [R, d].

@@ -36,17 +36,27 @@ type Writer struct {
 
 // LoadWriter reads the language model that the configuration names. Close it after use.
 func LoadWriter(cfg config.Config) (*Writer, error) {
+	m, version, err := LoadModel(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return New(m, version, cfg.Knowledge), nil
+}
+
+// LoadModel reads the language model that the configuration names, and says which it is.
+// It can chat. Close it after use.
+func LoadModel(cfg config.Config) (*llm.Model, stream.ModelVersion, error) {
 	k := cfg.Knowledge
 	path := k.Model
 	if path == "" {
 		path = cfg.Native.SmolLM2
 	}
 	if err := there(path, "knowledge.model", "smollm2"); err != nil {
-		return nil, err
+		return nil, stream.ModelVersion{}, err
 	}
 	m, err := llm.Load(path, llm.Options{Device: k.Device, Threads: k.Threads, Type: k.Type, Batch: k.Batch})
 	if err != nil {
-		return nil, damaged(err, "knowledge.model")
+		return nil, stream.ModelVersion{}, damaged(err, "knowledge.model")
 	}
 	sum, err := contents(path)
 	if err == nil {
@@ -54,10 +64,10 @@ func LoadWriter(cfg config.Config) (*Writer, error) {
 	}
 	if err != nil {
 		m.Close()
-		return nil, err
+		return nil, stream.ModelVersion{}, err
 	}
 	name := strings.TrimSuffix(filepath.Base(filepath.Clean(path)), ".gguf")
-	return New(m, stream.ModelVersion{Name: name + "-" + sum}, k), nil
+	return m, stream.ModelVersion{Name: name + "-" + sum}, nil
 }
 
 // New makes a writer of a model that is there already, which becomes the writer's.

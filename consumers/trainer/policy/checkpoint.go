@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"seralm/config"
-	"seralm/models/align"
 	"seralm/models/snapshot"
 )
 
@@ -20,24 +19,21 @@ const (
 
 // meta is the part of a checkpoint that ties the adapter to the log.
 type meta struct {
-	Format      int              `json:"format"`
-	Policy      string           `json:"policy"` // model and adapter
-	Alignment   config.Alignment `json:"alignment"`
-	Epoch       int64            `json:"epoch"`
-	Step        int64            `json:"step"`
-	Samples     int64            `json:"samples"`
-	Bad         int              `json:"bad_steps"`
-	Deviation   align.Deviation  `json:"deviation"`
-	Next        map[int32]int64  `json:"next_offsets"` // of samples
-	JournalNext int64            `json:"journal_next"` // of steps
-	SavedAt     time.Time        `json:"saved_at"`
+	Format    int              `json:"format"`
+	Policy    string           `json:"policy"` // model and adapter
+	Alignment config.Alignment `json:"alignment"`
+	Epoch     int64            `json:"epoch"`
+	Course
+	Next        map[int32]int64 `json:"next_offsets"` // of samples
+	JournalNext int64           `json:"journal_next"` // of steps
+	SavedAt     time.Time       `json:"saved_at"`
 }
 
 const metaFormat = 1
 
-// course is what of the configuration decides what an iteration learns: a journal
+// settings is what of the configuration decides what an iteration learns: a journal
 // is learnt again with the settings that it was learnt with, or the adapter is another.
-func course(a config.Alignment) config.Alignment {
+func settings(a config.Alignment) config.Alignment {
 	return config.Alignment{
 		Name: a.Name, Temperature: a.Temperature, Reward: a.Reward, Batch: a.Batch,
 		Estimator: a.Estimator, Clip: a.Clip, Weighting: a.Weighting, Truncate: a.Truncate, Penalty: a.Penalty, Alpha: a.Alpha,
@@ -65,7 +61,7 @@ func (t *Trainer) restore() error {
 	if err := json.Unmarshal(parts[partMeta], &m); err != nil {
 		return fmt.Errorf("%s: %s: %w", where, partMeta, err)
 	}
-	switch is := course(t.cfg.Alignment); {
+	switch is := settings(t.cfg.Alignment); {
 	case m.Format != metaFormat:
 		return fmt.Errorf("%s has format %d, this program reads %d: restore it with the version that wrote it", where, m.Format, metaFormat)
 	case m.Policy != t.learner.model.Name():
@@ -76,8 +72,7 @@ func (t *Trainer) restore() error {
 	if err := t.learner.model.Restore(parts[partAdapter]); err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	l := t.learner
-	l.step, l.samples, l.bad, l.deviation = m.Step, m.Samples, m.Bad, m.Deviation
+	t.learner.Course = m.Course
 	t.epoch, t.next, t.journalNext = m.Epoch, m.Next, m.JournalNext
 	return nil
 }
@@ -91,15 +86,15 @@ func (t *Trainer) checkpoint() error {
 		return fmt.Errorf("saving policy %s: %w", t.cfg.Alignment.Name, err)
 	}
 	m, err := json.Marshal(meta{
-		Format: metaFormat, Policy: l.model.Name(), Alignment: course(t.cfg.Alignment), Epoch: t.epoch,
-		Step: l.step, Samples: l.samples, Bad: l.bad, Deviation: l.deviation,
-		Next: t.next, JournalNext: t.journalNext, SavedAt: began.UTC(),
+		Format: metaFormat, Policy: l.model.Name(), Alignment: settings(t.cfg.Alignment), Epoch: t.epoch,
+		Course: l.Course,
+		Next:   t.next, JournalNext: t.journalNext, SavedAt: began.UTC(),
 	})
 	if err != nil {
 		return err
 	}
-	if err := snapshot.WriteDir(t.checkpoints, l.step, map[string][]byte{partMeta: m, partAdapter: adapter}); err != nil {
-		return fmt.Errorf("writing the checkpoint of iteration %d: %w", l.step, err)
+	if err := snapshot.WriteDir(t.checkpoints, l.Step, map[string][]byte{partMeta: m, partAdapter: adapter}); err != nil {
+		return fmt.Errorf("writing the checkpoint of iteration %d: %w", l.Step, err)
 	}
 	if err := snapshot.Prune(t.checkpoints, checkpoints); err != nil {
 		t.log.Warn("old checkpoints not removed", "error", err)
@@ -130,7 +125,7 @@ func (t *Trainer) revert() error {
 	if err != nil {
 		return fmt.Errorf("going back to the last checkpoint: %w", err)
 	}
-	t.learner.deviation = m.Deviation
-	t.log.Error("policy taken back to the last checkpoint", "checkpoint_step", step, "step", t.learner.step)
+	t.learner.Deviation = m.Deviation
+	t.log.Error("policy taken back to the last checkpoint", "checkpoint_step", step, "step", t.learner.Step)
 	return nil
 }

@@ -49,13 +49,18 @@ var ErrNotFinite = errors.New("not finite")
 // Learner is the trainer without the log: what it is after an iteration is a function of
 // what it was and of the samples.
 type Learner struct {
-	cfg       config.Alignment
-	options   align.Options
-	model     Model
-	step      int64 // iterations made
-	samples   int64 // learnt from
-	bad       int   // numerically failed iterations in a row
-	deviation align.Deviation
+	Course
+	cfg     config.Alignment
+	options align.Options
+	model   Model
+}
+
+// Course is how far a Learner is: what it is beside its model.
+type Course struct {
+	Step      int64           `json:"step"`      // iterations made
+	Samples   int64           `json:"samples"`   // learnt from
+	Bad       int             `json:"bad_steps"` // numerically failed iterations in a row
+	Deviation align.Deviation `json:"deviation"` // of rewards
 }
 
 // NewLearner returns one that has learnt nothing.
@@ -94,8 +99,8 @@ func (l *Learner) check(s stream.Sample) error {
 	switch v := s.Versions.Policy; {
 	case v.Name != l.model.Name():
 		return bad("another policy", "its texts are of %.200q, this policy is %q", v.Name, l.model.Name())
-	case v.Step > l.step:
-		return bad("unknown version", "its policy had learnt %d iterations, this one has %d", v.Step, l.step)
+	case v.Step > l.Step:
+		return bad("unknown version", "its policy had learnt %d iterations, this one has %d", v.Step, l.Step)
 	case string(s.Reward) != l.cfg.Reward:
 		return bad("another reward", "its rewards are of kind %s, alignment.reward is %s", s.Reward, l.cfg.Reward)
 	case s.Temperature != l.cfg.Temperature:
@@ -124,7 +129,7 @@ func (l *Learner) Learn(ctx context.Context, batch []*stream.Sample) (Result, er
 			r.Bad[i] = err
 			continue
 		}
-		age := l.step - s.Versions.Policy.Step
+		age := l.Step - s.Versions.Policy.Step
 		r.Staleness = append(r.Staleness, age)
 		if age > int64(l.cfg.MaxStaleness) {
 			r.Stale++
@@ -133,23 +138,56 @@ func (l *Learner) Learn(ctx context.Context, batch []*stream.Sample) (Result, er
 		use = append(use, i)
 	}
 	slices.SortStableFunc(use, func(a, b int) int { return cmp.Compare(batch[a].Time.UnixMilli(), batch[b].Time.UnixMilli()) })
-	l.step++
-	r.Step = l.step
+	l.Step++
+	r.Step = l.Step
 	texts, next, err := l.ask(ctx, batch, use, &r)
 	if err == nil && len(texts) > 0 {
 		r.Update, err = l.model.Train(ctx, texts, l.cfg.Temperature)
 	}
 	switch {
 	case errors.Is(err, ErrNotFinite):
-		l.bad++
-		r.Numeric, r.BadSteps, r.Learnt = err, l.bad, nil
+		l.Bad++
+		r.Numeric, r.BadSteps, r.Learnt = err, l.Bad, nil
 	case err != nil:
-		return r, fmt.Errorf("iteration %d: %w", l.step, err)
+		return r, fmt.Errorf("iteration %d: %w", l.Step, err)
 	case len(texts) > 0:
-		l.bad, l.deviation = 0, next
-		l.samples += int64(len(r.Learnt))
+		l.Bad, l.Deviation = 0, next
+		l.Samples += int64(len(r.Learnt))
 	}
 	return r, nil
+}
+
+// now returns the log-probabilities of the samples' texts under the policy as it is.
+// Those of texts that it wrote itself are known: their behaviour's.
+func (l *Learner) now(ctx context.Context, batch []*stream.Sample, use []int) ([][]float32, error) {
+	var out [][]float32
+	var old []Text
+	var places []int
+	for _, i := range use {
+		s := batch[i]
+		for _, c := range s.Candidates {
+			if s.Versions.Policy.Step < l.Step-1 { // Step counts this iteration already
+				old, places = append(old, Text{Prompt: s.Prompt, Tokens: c.Tokens}), append(places, len(out))
+			}
+			out = append(out, c.Behaviour)
+		}
+	}
+	if len(old) == 0 {
+		return out, nil
+	}
+	computed, err := l.model.LogProbs(ctx, old, l.cfg.Temperature)
+	if err != nil {
+		return nil, err
+	}
+	for k, values := range computed {
+		for _, v := range values {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) { // not the samples' fault
+				return nil, fmt.Errorf("a log-probability under the policy is %v: %w", v, ErrNotFinite)
+			}
+		}
+		out[places[k]] = values
+	}
+	return out, nil
 }
 
 // ask computes what the samples at the places given ask of the policy, without those
@@ -162,18 +200,11 @@ func (l *Learner) ask(ctx context.Context, batch []*stream.Sample, use []int, r 
 		}
 	}
 	if len(texts) == 0 {
-		return nil, l.deviation, nil
+		return nil, l.Deviation, nil
 	}
-	now, err := l.model.LogProbs(ctx, texts, l.cfg.Temperature)
+	now, err := l.now(ctx, batch, use)
 	if err != nil {
-		return nil, l.deviation, err
-	}
-	for _, values := range now {
-		for _, v := range values {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) { // not the samples' fault
-				return nil, l.deviation, fmt.Errorf("a log-probability under the policy is %v: %w", v, ErrNotFinite)
-			}
-		}
+		return nil, l.Deviation, err
 	}
 	samples := make([]align.Sample, len(use))
 	for k, i := range use {
@@ -186,7 +217,7 @@ func (l *Learner) ask(ctx context.Context, batch []*stream.Sample, use []int, r 
 		}
 	}
 	for len(samples) > 0 {
-		out, err := align.Coefficients(samples, l.options, l.deviation)
+		out, err := align.Coefficients(samples, l.options, l.Deviation)
 		var refused *align.SampleError
 		if errors.As(err, &refused) {
 			r.Bad[use[refused.Sample]] = &unusable{"no advantage", err}
@@ -200,7 +231,7 @@ func (l *Learner) ask(ctx context.Context, batch []*stream.Sample, use []int, r 
 			continue
 		}
 		if err != nil {
-			return nil, l.deviation, err
+			return nil, l.Deviation, err
 		}
 		n := 0
 		for k, of := range out.Coefficients {
@@ -213,5 +244,5 @@ func (l *Learner) ask(ctx context.Context, batch []*stream.Sample, use []int, r 
 		r.Stats = out.Stats
 		return texts, out.Deviation, nil
 	}
-	return nil, l.deviation, nil
+	return nil, l.Deviation, nil
 }

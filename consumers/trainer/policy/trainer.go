@@ -91,7 +91,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	}
 	t.txn = txn
 	defer txn.Close()
-	j, err := journal.Read(ctx, t.cfg.Kafka, name, "alignment.name", t.journalNext, t.learner.step)
+	j, err := journal.Read(ctx, t.cfg.Kafka, name, "alignment.name", t.journalNext, t.learner.Step)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	defer side.Close()
 	t.letters = stream.NewDeadLetters(side, t.names, "policy", t.opts.Registry)
 
-	t.log.Info("policy trainer started", "epoch", t.epoch, "step", t.learner.step, "steps_to_replay", len(j.Steps))
+	t.log.Info("policy trainer started", "epoch", t.epoch, "step", t.learner.Step, "steps_to_replay", len(j.Steps))
 	stop := false
 	for _, s := range j.Steps {
 		if stop, err = t.replay(ctx, s); err != nil || stop {
@@ -244,7 +244,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 		rec.Partition = journal.Partition
 		records = append(records, rec)
 	}
-	due := s == nil || t.learner.step%int64(max(1, t.cfg.Alignment.Refresh)) == 0
+	due := s == nil || t.learner.Step%int64(max(1, t.cfg.Alignment.Refresh)) == 0
 	if due {
 		chunks, err := t.snapshot(now)
 		if err != nil {
@@ -265,7 +265,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 	}
 	if err != nil {
 		t.torn = true
-		return fmt.Errorf("committing iteration %d: %w", t.learner.step, err)
+		return fmt.Errorf("committing iteration %d: %w", t.learner.Step, err)
 	}
 	if s != nil {
 		t.journalNext = records[0].Offset + 1
@@ -281,10 +281,10 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 func (t *Trainer) snapshot(now time.Time) ([]*kgo.Record, error) {
 	adapter, err := t.learner.model.Adapter()
 	if err != nil {
-		return nil, fmt.Errorf("taking a snapshot of iteration %d: %w", t.learner.step, err)
+		return nil, fmt.Errorf("taking a snapshot of iteration %d: %w", t.learner.Step, err)
 	}
 	return stream.PolicySnapshot{
-		Policy: stream.ModelVersion{Name: t.learner.model.Name(), Step: t.learner.step},
+		Policy: stream.ModelVersion{Name: t.learner.model.Name(), Step: t.learner.Step},
 		Epoch:  t.epoch, Offsets: t.next, Created: now.UTC(), Adapter: adapter,
 	}.Records(t.slots, t.names.Snapshots())
 }
@@ -300,7 +300,7 @@ func (t *Trainer) after(r Result, replayed bool) (stop bool, err error) {
 	if t.opts.AfterStep == nil {
 		return false, nil
 	}
-	return t.opts.AfterStep(Progress{Epoch: t.epoch, Step: r.Step, Samples: t.learner.samples, Reward: r.Stats.Reward, Replayed: replayed}), nil
+	return t.opts.AfterStep(Progress{Epoch: t.epoch, Step: r.Step, Samples: t.learner.Samples, Reward: r.Stats.Reward, Replayed: replayed}), nil
 }
 
 // finish ends a run in good order.
@@ -309,7 +309,7 @@ func (t *Trainer) finish() error {
 	if t.dirty {
 		errs = append(errs, t.commit(context.Background(), nil))
 	}
-	if t.learner.step > 0 && !t.torn {
+	if t.learner.Step > 0 && !t.torn {
 		errs = append(errs, t.checkpoint())
 	}
 	return errors.Join(errs...)
