@@ -75,8 +75,8 @@ type Rollout struct {
 	Began     time.Time    `json:"began"`
 	Time      time.Time    `json:"time"`             // of this phase
 	Reason    string       `json:"reason,omitempty"` // why it is in this phase
-	// Counts of items: with a draft; whose draft was promoted, or whose text was put back;
-	// and whose draft was left, because the item or its text had changed meanwhile.
+	// Counts of items: with a draft; that have it as their knowledge, or after a withdrawal
+	// what they had before; and the others, which had changed meanwhile.
 	Drafts int `json:"drafts"`
 	Moved  int `json:"moved"`
 	Stale  int `json:"stale"`

@@ -11,10 +11,12 @@ import (
 	"seralm/stream"
 )
 
-// planned decides which items get a draft, once, and ends the writing when all have.
+// planned decides which items get a draft, and ends the writing when all have.
 func (r *rolls) planned(ctx context.Context) (moved bool, err error) {
-	if r.plan == nil {
-		r.plan = r.s.ledger.draftable(r.s.popular(ctx), r.drafted)
+	if len(r.plan) == 0 { // at first, and once more at the end: items may have got a text meanwhile
+		r.plan = r.s.ledger.draftable(r.s.popular(ctx), r.state.Began, func(item string) bool {
+			return r.passed[item] || r.drafted[item] == r.state.ID
+		})
 		if most := r.s.cfg.Alignment.RolloutItems; most > 0 {
 			r.plan = r.plan[:min(len(r.plan), max(0, most-len(r.drafted)))]
 		}
@@ -66,7 +68,7 @@ func (r *rolls) draft(ctx context.Context) error {
 			asks, results, served[item] = append(asks, ask), append(results, res), draft
 		}
 	}
-	answered, tokens, err := s.answered(ctx, asks, results, map[string]bool{})
+	answered, tokens, err := s.answered(ctx, asks, results, r.passed)
 	if err != nil {
 		return err
 	}
@@ -116,9 +118,9 @@ func (e *entry) draftable(d due) bool {
 	return d == nothing && e.announced && !e.hidden && e.known.origin == stream.OriginLLM && e.known.prompt == e.prompt
 }
 
-// draftable lists the items that a roll-out may propose a text for and has not: the
-// popular ones in their order, then the newest.
-func (l *ledger) draftable(popular []string, drafted map[string]int64) []string {
+// draftable lists the items that a roll-out may propose a text for, if they are as they
+// were when it began, and not done: the popular ones in their order, then the newest.
+func (l *ledger) draftable(popular []string, began time.Time, done func(item string) bool) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rank := make(map[string]int, len(popular))
@@ -127,7 +129,7 @@ func (l *ledger) draftable(popular []string, drafted map[string]int64) []string 
 	}
 	var all []*entry
 	for id, e := range l.entries {
-		if _, done := drafted[id]; !done && e.draftable(e.due(l.complete)) {
+		if e.written <= began.UnixMilli() && e.draftable(e.due(l.complete)) && !done(id) {
 			all = append(all, e)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // moveBatch is how many texts are promoted or put back in one transaction.
-const moveBatch = 128
+const moveBatch = 64
 
 // advance takes the roll-out a step on, if there is one to take; texts apart, which
 // drafting tells of. It waits until nobody changes what the ledger holds at once.
@@ -147,6 +147,7 @@ func (r *rolls) begin(ctx context.Context, p *stream.PolicySnapshot) (bool, erro
 		r.mu.Lock()
 		r.refused = p
 		r.mu.Unlock()
+		r.s.refused("policy")
 		r.s.Logger.Error("the newest policy cannot be rolled out: are knowledge.model and alignment.rank, scale and targets those of its trainer?", "policy", p.Policy.String(), "error", err)
 		return false, nil
 	}
@@ -160,6 +161,7 @@ func (r *rolls) begin(ctx context.Context, p *stream.PolicySnapshot) (bool, erro
 		return false, err
 	}
 	clear(r.drafted)
+	clear(r.passed)
 	if err := r.enter(ctx, next, chunks...); err != nil {
 		return false, err
 	}

@@ -25,9 +25,10 @@ type rolls struct {
 	caughtUp chan struct{} // closed when the topic of roll-outs was read to its end
 	news     chan struct{} // told when there may be something to do
 
-	state  stream.Rollout // ID 0: there never was one
-	plan   []string       // items to draft yet, the first first; nil = not made
-	silent bool           // the policy that is served cannot be loaded: no texts are written
+	state  stream.Rollout  // ID 0: there never was one
+	plan   []string        // items to draft next, the first first
+	passed map[string]bool // items of this roll-out that the language model had no answer to
+	silent bool            // the policy that is served cannot be loaded: no texts are written
 
 	mu       sync.Mutex
 	read     bool
@@ -40,7 +41,7 @@ type rolls struct {
 }
 
 func newRolls(s *session) *rolls {
-	return &rolls{s: s, caughtUp: make(chan struct{}), news: make(chan struct{}, 1), drafted: map[string]int64{}}
+	return &rolls{s: s, caughtUp: make(chan struct{}), news: make(chan struct{}, 1), drafted: map[string]int64{}, passed: map[string]bool{}}
 }
 
 func (r *rolls) wake() {
