@@ -31,7 +31,9 @@ func (s *system) learn(step int64, adapter ...string) {
 	s.produce(recs...)
 }
 
-func version(step int64) stream.ModelVersion { return stream.ModelVersion{Name: "fake+lora", Step: step} }
+func version(step int64) stream.ModelVersion {
+	return stream.ModelVersion{Name: "fake+lora", Step: step}
+}
 
 // decide is what the gate or an operator writes.
 func (s *system) decide(by string, rollout int64, action stream.RolloutAction) {
