@@ -120,6 +120,26 @@ func (r Rollout) Validate() error {
 	return checkName("policy", r.Policy.Name, true)
 }
 
+// Promotable reports whether the roll-out's drafts may be promoted.
+func (r Rollout) Promotable() bool { return r.Phase == RolloutJudging || r.Phase == RolloutHeld }
+
+// Proposed reports whether the roll-out has drafts, or is to have them, and nothing of it
+// is served.
+func (r Rollout) Proposed() bool { return r.Phase == RolloutWriting || r.Promotable() }
+
+// Withdrawable lists the roll-outs that may be withdrawn: the newest while it is proposed,
+// then the served one, if there is a way back and no other is open. There is one way
+// back: the drafts of the roll-out before may have been overwritten.
+func (r Rollout) Withdrawable() (ids []int64) {
+	if r.Proposed() {
+		ids = append(ids, r.ID)
+	}
+	if r.Served != nil && r.Return && !r.Phase.Open() {
+		ids = append(ids, r.Served.Rollout)
+	}
+	return ids
+}
+
 // FreeSlot is one that neither the served roll-out nor the one before it has.
 func (r Rollout) FreeSlot() int {
 	for slot := range RolloutSlots {

@@ -3,6 +3,7 @@ package pregenerator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,12 +30,9 @@ func (r *rolls) advance(ctx context.Context) (moved bool, err error) {
 	if next, ok := r.decided(); ok {
 		return true, r.enter(ctx, next)
 	}
-	switch st.Phase {
-	case stream.RolloutWriting, stream.RolloutJudging, stream.RolloutHeld:
-		if st.Encoder != r.s.Encoder.Version() {
-			st.Phase, st.Reason = stream.RolloutWithdrawn, "its vectors are of another encoder: "+st.Encoder
-			return true, r.enter(ctx, st)
-		}
+	if st.Proposed() && st.Encoder != r.s.Encoder.Version() {
+		st.Phase, st.Reason = stream.RolloutWithdrawn, "its vectors are of another encoder: "+st.Encoder
+		return true, r.enter(ctx, st)
 	}
 	if st.Phase == stream.RolloutWriting {
 		return r.planned(ctx)
@@ -55,13 +53,13 @@ func (r *rolls) decided() (stream.Rollout, bool) {
 	if d := operator; d != nil {
 		st.Reason = d.Reason
 		switch {
-		case d.Action == stream.ActionPromote && d.Rollout == st.ID && (st.Phase == stream.RolloutJudging || st.Phase == stream.RolloutHeld):
+		case d.Action == stream.ActionPromote && d.Rollout == st.ID && st.Promotable():
 			return promoting(st), true
-		case d.Action != stream.ActionRollback:
-		case d.Rollout == st.ID && (st.Phase == stream.RolloutWriting || st.Phase == stream.RolloutJudging || st.Phase == stream.RolloutHeld):
+		case d.Action != stream.ActionRollback || !slices.Contains(st.Withdrawable(), d.Rollout):
+		case st.Proposed() && d.Rollout == st.ID:
 			st.Phase = stream.RolloutWithdrawn
 			return st, true
-		case st.Served != nil && d.Rollout == st.Served.Rollout && st.Return && !st.Phase.Open():
+		default:
 			return withdrawing(st), true
 		}
 	}
@@ -88,8 +86,7 @@ func promoting(st stream.Rollout) stream.Rollout {
 	return st
 }
 
-// withdrawing takes back what is served. There is one way back: the drafts of the roll-out
-// before may have been overwritten.
+// withdrawing takes back what is served.
 func withdrawing(st stream.Rollout) stream.Rollout {
 	st.Phase, st.Moved, st.Stale = stream.RolloutWithdrawing, 0, 0
 	st.Undo, st.Served, st.Previous, st.Return = st.Served, st.Previous, nil, false

@@ -1,13 +1,12 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/models/metrics"
 	"seralm/models/onnx"
@@ -62,21 +61,13 @@ func (g *Gate) prepare(ctx context.Context, st stream.Rollout, blob *stream.Blob
 		return nil, &unfitError{fmt.Errorf("snapshot %d/%d of %s reads no knowledge (recommender.knowledge_dim)", s.Epoch, s.Step, s.Model)}
 	}
 	c := &comparison{model: s, items: vocab.FromIDs(s.IDs), drafts: map[int32]texts{}}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	caughtUp := false
-	err = stream.Follow(ctx, g.cfg.Kafka, g.names.Rollouts(), func(rec *kgo.Record) error {
-		body, err := stream.DecodeRolloutRecord(rec)
-		d, ok := body.(stream.Draft)
-		if err != nil || !ok || d.Rollout != st.ID {
-			return nil //nolint:nilerr // the watch has told of what is invalid
+	var bad error
+	err = scan(ctx, g.cfg.Kafka, func(body any) {
+		if d, ok := body.(stream.Draft); ok && d.Rollout == st.ID && bad == nil {
+			bad = c.add(t, d)
 		}
-		return c.add(t, d)
-	}, func() { caughtUp = true; cancel() })
-	if !caughtUp {
-		return nil, err
-	}
-	return c, nil
+	})
+	return c, cmp.Or(err, bad)
 }
 
 // add takes a draft of an item that the model knows.

@@ -9,7 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
-	"seralm/models/online"
 	"seralm/stream"
 )
 
@@ -35,9 +34,7 @@ type remembered struct {
 func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, length, most int) ([]instance, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	items := online.NewSequencer(online.SequencerOptions{
-		MaxLen: length, MaxUsers: cfg.Trainer.MaxUsers, DedupWindow: cfg.Trainer.DedupWindow, AdmitAfter: 1,
-	})
+	users := newHistories(length, cfg.Trainer.MaxUsers, cfg.Trainer.DedupWindow)
 	newest := map[int32]*ring{} // by partition
 	caughtUp := false
 	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions(), func(rec *kgo.Record) error {
@@ -45,16 +42,14 @@ func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, lengt
 		if err != nil {
 			return nil //nolint:nilerr // the trainer dead-letters it
 		}
-		batch := items.Next([]online.Event{{Key: online.EventKey(ev.Source, ev.ID), User: ev.Body.User, Item: ev.Body.Item, Time: ev.Time}}, 0)
-		for _, in := range batch.Instances {
-			if rec.Offset < from[rec.Partition] || len(in.History) == 0 {
-				continue
-			}
-			if newest[rec.Partition] == nil {
-				newest[rec.Partition] = &ring{most: most}
-			}
-			newest[rec.Partition].add(remembered{ev.Body.User, in.History, in.Target, ev.Time})
+		in, ok := users.take(ev)
+		if !ok || rec.Offset < from[rec.Partition] {
+			return nil
 		}
+		if newest[rec.Partition] == nil {
+			newest[rec.Partition] = &ring{most: most}
+		}
+		newest[rec.Partition].add(in)
 		return nil
 	}, func() { caughtUp = true; cancel() })
 	if !caughtUp {
@@ -67,12 +62,11 @@ func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, lengt
 	slices.SortFunc(all, func(a, b remembered) int {
 		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.user, b.user))
 	})
-	v := items.Vocabulary()
 	var out []instance
 	for _, r := range all[max(0, len(all)-most):] {
-		in := instance{user: r.user, y: v.ID(r.target)}
+		in := instance{user: r.user, y: users.items.ID(r.target)}
 		for _, row := range r.history {
-			in.x = append(in.x, v.ID(row))
+			in.x = append(in.x, users.items.ID(row))
 		}
 		out = append(out, in)
 	}
