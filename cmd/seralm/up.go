@@ -27,18 +27,24 @@ const (
 
 	rolePregenerator = "pregenerator" // writes what is known of items
 	roleKnowledge    = "knowledge"    // makes the view of it
+
+	roleRollout = "rollout" // decides whether a policy's texts are served
 )
 
 var (
 	coreRoles      = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
 	knowledgeRoles = []string{rolePregenerator, roleKnowledge}
-	allRoles       = slices.Concat(coreRoles, knowledgeRoles)
+	alignmentRoles = []string{roleRollout}
+	allRoles       = slices.Concat(coreRoles, knowledgeRoles, alignmentRoles)
 )
 
 // defaultRoles are those of a process that is the whole system.
 func defaultRoles(cfg config.Config) []string {
-	if cfg.Knowledge.Enabled {
+	switch {
+	case cfg.Alignment.Enabled:
 		return allRoles
+	case cfg.Knowledge.Enabled:
+		return slices.Concat(coreRoles, knowledgeRoles)
 	}
 	return coreRoles
 }
@@ -52,7 +58,7 @@ func upCommand() *cobra.Command {
 embedded views where none are configured.
 
 Roles: ` + strings.Join(coreRoles, ", ") + `; and with knowledge.enabled
-` + strings.Join(knowledgeRoles, ", ") + `.`,
+` + strings.Join(knowledgeRoles, ", ") + `; and with alignment.enabled ` + strings.Join(alignmentRoles, ", ") + `.`,
 		Example: `  seralm up
   SERALM_KAFKA_BROKERS=kafka:9092 SERALM_REDIS_ADDR=redis:6379 seralm up --roles=trainer`,
 		Args: cobra.NoArgs,
@@ -146,6 +152,11 @@ func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Ev
 	}
 	if has(rolePregenerator) {
 		if err := addPregenerator(p); err != nil {
+			return nil, err
+		}
+	}
+	if has(roleRollout) {
+		if err := addRollout(p); err != nil {
 			return nil, err
 		}
 	}
