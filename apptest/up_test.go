@@ -79,7 +79,7 @@ func TestAfterAKillEverythingIsAsItWas(t *testing.T) {
 
 // Every metric that dashboards and alerts may use is there from the start.
 func TestTheListedMetricsExist(t *testing.T) {
-	p := run(t, seralm, slices.Concat([]string{"SERALM_DATA_DIR=" + t.TempDir()}, small, knowing), "up").up()
+	p := run(t, seralm, slices.Concat([]string{"SERALM_DATA_DIR=" + t.TempDir(), "SERALM_ALIGNMENT_ENABLED=true"}, small, knowing), "up").up()
 	walk(p, 0, 70)
 	p.ready()
 	p.get("/v1/recommendations/u1")
