@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
@@ -118,7 +120,7 @@ func samples(ctx context.Context, cfg config.Config) (written, waiting int64, er
 		return 0, 0, err
 	}
 	learnt, err := admin.FetchOffsets(ctx, policy.Group(cfg.Alignment.Name))
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the trainer never committed
 		return 0, 0, fmt.Errorf("asking how far the policy's trainer is: %w", err)
 	}
 	for p, end := range ends {

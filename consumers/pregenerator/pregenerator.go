@@ -122,6 +122,7 @@ func (p *Pregenerator) Run(ctx context.Context) error {
 			return nil //nolint:nilerr // it ended because it was asked to, or is done
 		case errors.Is(err, stream.ErrFenced) && !p.Once:
 			p.Logger.Warn("another pregenerator has taken over; standing by until it is quiet", "error", err)
+			p.rolling.show(stream.Rollout{}, 0) // that one shows it now
 			if err := p.standBy(ctx); err != nil {
 				return fmt.Errorf("standing by: %w", err)
 			}
