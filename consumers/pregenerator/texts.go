@@ -20,6 +20,9 @@ const (
 // write writes texts, a batch at a time, for as long as items wait or a roll-out has
 // drafts to come. Where both are so, they take turns.
 func (s *session) write(ctx context.Context) error {
+	if !s.await(ctx, s.rolls.caughtUp) { // from there on the state is this goroutine's
+		return ctx.Err()
+	}
 	drafted := false // the last batch was of drafts
 	for {
 		moved, err := s.rolls.advance(ctx)
