@@ -206,7 +206,7 @@ type Knowledge struct {
 	TopP        float64 `yaml:"top_p" env:"TOP_P"`
 	MaxTokens   int     `yaml:"max_tokens" env:"MAX_TOKENS"` // of one text
 	Batch       int     `yaml:"batch" env:"BATCH"`           // texts written at a time
-	Type        string  `yaml:"dtype" env:"DTYPE"`           // of the language model's weights: float32 | bf16
+	Type        string  `yaml:"dtype" env:"DTYPE"`           // of the language model's weights: float32 | bf16 | auto, what the device computes faster
 	Threads     int     `yaml:"threads" env:"THREADS"`       // of libtorch, for each of the two models
 	Device      string  `yaml:"device" env:"DEVICE"`         // cpu | cuda:0
 	MaxItems    int     `yaml:"max_items" env:"MAX_ITEMS"`   // items known by id in memory, at most; about 250 bytes each
@@ -317,7 +317,7 @@ func Default() Config {
 			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3, Catalogue: 1_000_000, Unannounced: true,
 		},
 		Knowledge: Knowledge{
-			Domain: "generic", Temperature: 0.7, TopP: 0.95, MaxTokens: 96, Batch: 16, Type: "bf16", Threads: 1, Device: "cpu",
+			Domain: "generic", Temperature: 0.7, TopP: 0.95, MaxTokens: 96, Batch: 16, Type: "auto", Threads: 1, Device: "cpu",
 			MaxItems: 1_000_000,
 		},
 		Alignment: Alignment{

@@ -115,7 +115,7 @@ func (c Config) Validate() error {
 	v.check(n.TopP > 0 && n.TopP <= 1, "knowledge.top_p", n.TopP, "above 0 and at most 1")
 	v.between("knowledge.max_tokens", int64(n.MaxTokens), 1, 2048)
 	v.between("knowledge.batch", int64(n.Batch), 1, 1024)
-	v.oneOf("knowledge.dtype", n.Type, "float32", "bf16")
+	v.oneOf("knowledge.dtype", n.Type, "float32", "bf16", "auto")
 	v.between("knowledge.threads", int64(n.Threads), 1, 1024)
 	v.device("knowledge.device", n.Device)
 	v.between("knowledge.max_items", int64(n.MaxItems), 1, 1<<31)

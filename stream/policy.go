@@ -26,10 +26,10 @@ type PolicySnapshot struct {
 	Adapter []byte          `json:"-"` // safetensors
 }
 
-const (
-	policyFormat = 1
-	policyKind   = "adapter"
-)
+const policyFormat = 1
+
+// KindAdapter is the kind of a policy's snapshot in its manifest.
+const KindAdapter = "adapter"
 
 // Newer reports whether s comes after t: of a later trainer, or further on.
 func (s PolicySnapshot) Newer(t PolicySnapshot) bool {
@@ -38,7 +38,7 @@ func (s PolicySnapshot) Newer(t PolicySnapshot) bool {
 
 // Records makes the records that publish the snapshot, in the next slot.
 func (s PolicySnapshot) Records(slots *Slots, topic string) ([]*kgo.Record, error) {
-	s.Format, s.Kind = policyFormat, policyKind
+	s.Format, s.Kind = policyFormat, KindAdapter
 	manifest, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the snapshot of policy %s: %w", s.Policy, err)
@@ -53,8 +53,8 @@ func DecodePolicySnapshot(b *Blob) (PolicySnapshot, error) {
 		return s, &InvalidError{"manifest", fmt.Sprintf("not the JSON of a policy's snapshot: %.200s", err)}
 	}
 	switch {
-	case s.Kind != policyKind:
-		return s, &InvalidError{"kind", fmt.Sprintf("%.32q is not %s: another model has the name of the policy", s.Kind, policyKind)}
+	case s.Kind != KindAdapter:
+		return s, &InvalidError{"kind", fmt.Sprintf("%.32q is not %s: another model has the name of the policy", s.Kind, KindAdapter)}
 	case s.Format != policyFormat:
 		return s, &InvalidError{"format", fmt.Sprintf("%d, this program reads %d", s.Format, policyFormat)}
 	case s.Epoch < 0 || s.Policy.Step < 0:

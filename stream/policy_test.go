@@ -39,7 +39,7 @@ func TestThePolicysNewestSnapshotIsFoundAmongOthers(t *testing.T) {
 	got, err := DecodePolicySnapshot(last)
 	require.NoError(t, err)
 	want := learnt(1, 2, "adapter")
-	want.Format, want.Kind = policyFormat, policyKind
+	want.Format, want.Kind = policyFormat, KindAdapter
 	require.Equal(t, want, got)
 	require.True(t, learnt(2, 1, "").Newer(got))
 	require.False(t, got.Newer(got))

@@ -308,7 +308,7 @@ func DecodeRolloutRecord(rec *kgo.Record) (any, error) {
 // AdapterRecords makes the records that keep a policy for as long as a roll-out needs
 // it: its trainer's own snapshots are overwritten by later ones.
 func AdapterRecords(topic string, rollout int64, slot int, s PolicySnapshot) ([]*kgo.Record, error) {
-	s.Format, s.Kind = policyFormat, policyKind
+	s.Format, s.Kind = policyFormat, KindAdapter
 	manifest, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the snapshot of policy %s: %w", s.Policy, err)

@@ -15,7 +15,6 @@ import (
 
 	"seralm/cmd/internal/process"
 	"seralm/config"
-	"seralm/consumers/evaluator"
 	"seralm/producers/replay"
 	"seralm/serving"
 )
@@ -93,14 +92,14 @@ func (d *demo) run(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer p.Close()
-	quality, err := addRoles(p, defaultRoles(cfg), d.users)
+	roles, err := addRoles(p, defaultRoles(cfg), d.users)
 	if err != nil {
 		return err
 	}
 	d.base = "http://" + p.Addr()
 	told := errors.New("the story is told")
 	p.Add("demo", func(ctx context.Context) error {
-		if err := d.tell(ctx, p.Config, quality); err != nil || !d.exit {
+		if err := d.tell(ctx, p.Config, roles); err != nil || !d.exit {
 			return err
 		}
 		return told
@@ -112,7 +111,7 @@ func (d *demo) run(ctx context.Context, cfg config.Config) error {
 }
 
 // tell is the demo from the first event to the last click.
-func (d *demo) tell(ctx context.Context, cfg config.Config, quality *evaluator.Evaluator) error {
+func (d *demo) tell(ctx context.Context, cfg config.Config, roles watched) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.patience, fmt.Errorf("the demo did not get through in %s (--patience)", d.patience))
 	defer cancel()
 	d.greet()
@@ -121,15 +120,15 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, quality *evaluator.E
 		_, err := replay.Run(ctx, replay.Options{Data: d.data, Kafka: cfg.Kafka, Dir: filepath.Join(cfg.DataDir, "replay"), Items: true})
 		replayed <- err
 	}()
-	err := d.watch(ctx, quality, replayed)
+	err := d.watch(ctx, roles.quality, replayed)
 	if err == nil {
-		err = d.results(ctx, quality)
+		err = d.results(ctx, roles.quality)
 	}
 	if err == nil {
 		err = d.clicks(ctx)
 	}
 	if err == nil && cfg.Knowledge.Enabled {
-		err = d.newcomer(ctx, cfg.Kafka)
+		err = d.newcomer(ctx, cfg.Kafka, roles.writing)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause

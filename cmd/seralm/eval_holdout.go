@@ -90,15 +90,21 @@ interrupted, and other arms are added to the same file.`,
 	f.Float64("id-dropout", 0, "share of items learnt from their vectors alone (default: recommender.id_dropout)")
 	f.Float64Var(&hide, "hide", 0, "cold start: hide this share of the items")
 	f.UintSliceVar(&seeds, "seeds", []uint{1}, "run once for each")
-	f.IntVar(&a.Training.Epochs, "epochs", 200, "at most so many passes over the data")
-	f.IntVar(&a.Training.Batch, "batch", 128, "sequences of a step")
-	f.IntVar(&a.Training.Patience, "patience", 10, "end after so many epochs without a better validation")
-	f.StringVar(&a.Training.Stop, "stop", "masked_ndcg@10", "what of the validation must get better: "+strings.Join(experiments.Metrics(), ", "))
-	f.StringVar(&a.Training.Schedule, "schedule", "constant", "of the learning rate: constant, or cosine with an epoch of warm-up")
-	f.IntVar(&a.Training.Validate, "validate", 0, "validate with so many users, drawn by seed (0 = all)")
+	trainingFlags(c, &a.Training)
 	f.StringVar(&a.Name, "arm", "", "name in the result (default: made of recommender and knowledge)")
 	f.StringVar(&out, "json", "", "add the result, with all that made it, to this file")
 	return c
+}
+
+// trainingFlags are those of a recommender that learns in epochs.
+func trainingFlags(c *cobra.Command, t *experiments.Training) {
+	f := c.Flags()
+	f.IntVar(&t.Epochs, "epochs", 200, "at most so many passes over the data")
+	f.IntVar(&t.Batch, "batch", 128, "sequences of a step")
+	f.IntVar(&t.Patience, "patience", 10, "end after so many epochs without a better validation")
+	f.StringVar(&t.Stop, "stop", "masked_ndcg@10", "what of the validation must get better: "+strings.Join(experiments.Metrics(), ", "))
+	f.StringVar(&t.Schedule, "schedule", "constant", "of the learning rate: constant, or cosine with an epoch of warm-up")
+	f.IntVar(&t.Validate, "validate", 0, "validate with so many users, drawn by seed (0 = all)")
 }
 
 // anyModel makes a recommender, the references among them.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
 	"seralm/consumers/pregenerator"
@@ -107,7 +108,10 @@ func (d *demo) fans() (fan, other string) {
 
 // newcomer posts the new film and shows whom it is recommended to, first by its title
 // alone, then by what a language model writes about it.
-func (d *demo) newcomer(ctx context.Context, kafka config.Kafka) error {
+func (d *demo) newcomer(ctx context.Context, kafka config.Kafka, writing *pregenerator.Pregenerator) error {
+	if err := d.titlesRead(ctx, writing); err != nil {
+		return err
+	}
 	known, err := pregenerator.Count(ctx, kafka)
 	if err != nil {
 		return err
@@ -123,43 +127,90 @@ func (d *demo) newcomer(ctx context.Context, kafka config.Kafka) error {
 		"Now a film that nobody has seen: %s (%s).\nUser %s likes films for the whole family; user %s has rated many films, and none of those.\n",
 		count(int64(known.Items-known.Without)), count(int64(texts)), newFilm.Title, strings.Join(newFilm.Categories, ", "), fan, other)
 
+	knowledge := make(chan stream.Knowledge, 8) // title and text, and room for a retry
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- follow(following, kafka, newFilm.Item, knowledge) }()
+
 	posted := time.Now()
 	announcement := map[string]any{"item": newFilm.Item, "title": newFilm.Title, "categories": newFilm.Categories}
 	if err := d.call(ctx, http.MethodPost, "/v1/items", announcement, nil); err != nil {
 		return err
 	}
-	rank := 0
-	for rank == 0 {
-		if rank, err = d.rank(ctx, fan); err != nil {
-			return fmt.Errorf("waiting for the new film among the first %d of user %s: %w", asked, fan, err)
+	for _, by := range []struct {
+		origin stream.Origin
+		says   string
+	}{
+		{stream.OriginTitle, "by its title and genres alone"},
+		{stream.OriginLLM, "by what a language model has written about it"},
+	} {
+		var k stream.Knowledge
+		for k.Origin != by.origin {
+			select {
+			case k = <-knowledge:
+			case err := <-failed:
+				return fmt.Errorf("waiting for knowledge of the new film (%s): %w", by.origin, err)
+			}
 		}
-	}
-	fmt.Fprintf(d.out, "%.0f ms after it was posted, by its title and genres alone: ", float64(time.Since(posted).Microseconds())/1000)
-	if err := d.standings(ctx, fan, other); err != nil {
-		return err
-	}
-
-	for {
-		k, err := pregenerator.Find(ctx, kafka, newFilm.Item)
-		if err != nil {
+		took := time.Since(posted)
+		if k.Origin == stream.OriginLLM {
+			fmt.Fprintf(d.out, "\nThe text, as `seralm knowledge show %s` shows it:\n\n", newFilm.Item)
+			k.Text = text.WrapSoft(k.Text, 100)
+			showKnowledge(d.out, k)
+			fmt.Fprintln(d.out)
+		}
+		if err := pause(ctx, served); err != nil {
 			return err
 		}
-		if k.Origin == stream.OriginLLM {
-			fmt.Fprintf(d.out, "\n%.1f s after it was posted, a language model has written about it (seralm knowledge show %s):\n\n", time.Since(posted).Seconds(), newFilm.Item)
-			var b strings.Builder
-			showKnowledge(&b, k)
-			fmt.Fprintln(d.out, text.WrapSoft(b.String(), 100))
-			break
-		}
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("waiting for the text about the new film: %w", err)
+		fmt.Fprintf(d.out, "%.1f s after it was posted, %s: ", took.Seconds(), by.says)
+		if err := d.standings(ctx, fan, other); err != nil {
+			return err
 		}
 	}
-	if err := pause(ctx); err != nil {
-		return err
+	return nil
+}
+
+// served is more than the scorer takes to see a record of the knowledge topic.
+const served = 500 * time.Millisecond
+
+// follow hands over what becomes known of an item, until ctx ends.
+func follow(ctx context.Context, kafka config.Kafka, item string, to chan<- stream.Knowledge) error {
+	return stream.Follow(ctx, kafka, stream.NamesOf(kafka.TopicPrefix).Knowledge(), func(rec *kgo.Record) error {
+		if string(rec.Key) != item {
+			return nil
+		}
+		ev, err := stream.DecodeKnowledge(rec)
+		if err != nil || ev.Deleted {
+			return err
+		}
+		select {
+		case to <- ev.Body:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, func() {})
+}
+
+// titlesRead waits until the catalogue, which was announced all at once, has its vectors:
+// a new item's would be made behind them.
+func (d *demo) titlesRead(ctx context.Context, writing *pregenerator.Pregenerator) error {
+	var spoken time.Time
+	for {
+		p := writing.Progress()
+		if p.Ready && p.Vectors == 0 && p.Items >= d.data.Summary().Listed {
+			return nil
+		}
+		if time.Since(spoken) > 3*time.Second {
+			spoken = time.Now()
+			fmt.Fprintf(d.out, "%4.0f s  a text encoder has read %s of %s titles\n", time.Since(d.began).Seconds(),
+				count(int64(p.Items-p.Vectors)), count(int64(d.data.Summary().Listed)))
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return fmt.Errorf("waiting for the vectors of the catalogue's titles: %w", err)
+		}
 	}
-	fmt.Fprint(d.out, "By that text: ")
-	return d.standings(ctx, fan, other)
 }
 
 // standings prints where the new film stands for the two users.
@@ -190,11 +241,11 @@ func (d *demo) rank(ctx context.Context, user string) (int, error) {
 	return 1 + slices.IndexFunc(r.Items, func(it shownItem) bool { return it.Item == newFilm.Item }), nil
 }
 
-func pause(ctx context.Context) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(d):
 		return nil
 	}
 }

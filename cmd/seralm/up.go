@@ -11,9 +11,14 @@ import (
 	"seralm/cmd/internal/process"
 	"seralm/config"
 	"seralm/consumers/evaluator"
+	"seralm/consumers/generator"
+	sampling "seralm/consumers/generator/native"
 	"seralm/consumers/histories"
 	"seralm/consumers/knowledge"
 	"seralm/consumers/pregenerator"
+	"seralm/consumers/pregenerator/native"
+	"seralm/consumers/trainer/policy"
+	learning "seralm/consumers/trainer/policy/native"
 	"seralm/consumers/trainer/recommender"
 )
 
@@ -28,25 +33,28 @@ const (
 	rolePregenerator = "pregenerator" // writes what is known of items
 	roleKnowledge    = "knowledge"    // makes the view of it
 
-	roleRollout = "rollout" // decides whether a policy's texts are served
+	roleGenerator = "generator" // samples texts, and has a recommender judge them
+	rolePolicy    = "policy"    // teaches the language model which were worth more
+	roleRollout   = "rollout"   // decides whether what it writes then is served
 )
 
 var (
 	coreRoles      = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
 	knowledgeRoles = []string{rolePregenerator, roleKnowledge}
-	alignmentRoles = []string{roleRollout}
+	alignmentRoles = []string{roleGenerator, rolePolicy, roleRollout}
 	allRoles       = slices.Concat(coreRoles, knowledgeRoles, alignmentRoles)
 )
 
 // defaultRoles are those of a process that is the whole system.
 func defaultRoles(cfg config.Config) []string {
-	switch {
-	case cfg.Alignment.Enabled:
-		return allRoles
-	case cfg.Knowledge.Enabled:
-		return slices.Concat(coreRoles, knowledgeRoles)
+	roles := coreRoles
+	if cfg.Knowledge.Enabled {
+		roles = slices.Concat(roles, knowledgeRoles)
 	}
-	return coreRoles
+	if cfg.Alignment.Enabled {
+		roles = slices.Concat(roles, alignmentRoles)
+	}
+	return roles
 }
 
 func upCommand() *cobra.Command {
@@ -58,7 +66,8 @@ func upCommand() *cobra.Command {
 embedded views where none are configured.
 
 Roles: ` + strings.Join(coreRoles, ", ") + `; and with knowledge.enabled
-` + strings.Join(knowledgeRoles, ", ") + `; and with alignment.enabled ` + strings.Join(alignmentRoles, ", ") + `.`,
+` + strings.Join(knowledgeRoles, ", ") + `; and with alignment.enabled
+` + strings.Join(alignmentRoles, ", ") + `.`,
 		Example: `  seralm up
   SERALM_KAFKA_BROKERS=kafka:9092 SERALM_REDIS_ADDR=redis:6379 seralm up --roles=trainer`,
 		Args: cobra.NoArgs,
@@ -128,13 +137,20 @@ func start(ctx context.Context, cfg config.Config, roles []string) (*process.Pro
 	})
 }
 
-// addRoles gives the process its roles, and returns the evaluator if it is one.
-func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Evaluator, error) {
+// watched are the roles of a process that tell how far they are; nil where it has not
+// that role.
+type watched struct {
+	quality *evaluator.Evaluator
+	writing *pregenerator.Pregenerator
+}
+
+// addRoles gives the process its roles.
+func addRoles(p *process.Process, roles []string, users []string) (w watched, err error) {
 	has := func(role string) bool { return slices.Contains(roles, role) }
 	switch {
 	case has(roleServe):
 		if err := p.Serve(has(roleGateway), users); err != nil {
-			return nil, err
+			return w, err
 		}
 	case has(roleGateway):
 		p.TakeEvents()
@@ -144,31 +160,40 @@ func addRoles(p *process.Process, roles []string, users []string) (*evaluator.Ev
 	}
 	if has(roleTrainer) {
 		if err := addTrainer(p); err != nil {
-			return nil, err
+			return w, err
 		}
 	}
 	if has(roleKnowledge) {
 		p.Add(roleKnowledge, knowledge.New(p.Config, p.Store, p.Metrics, p.Log).Run)
 	}
 	if has(rolePregenerator) {
-		if err := addPregenerator(p); err != nil {
-			return nil, err
+		if w.writing, err = addPregenerator(p); err != nil {
+			return w, err
+		}
+	}
+	if has(roleGenerator) {
+		if err := addGenerator(p); err != nil {
+			return w, err
+		}
+	}
+	if has(rolePolicy) {
+		if err := addPolicy(p); err != nil {
+			return w, err
 		}
 	}
 	if has(roleRollout) {
 		if err := addRollout(p); err != nil {
-			return nil, err
+			return w, err
 		}
 	}
-	if !has(roleEvaluator) {
-		return nil, nil
+	if has(roleEvaluator) {
+		if err := p.LoadONNX(); err != nil {
+			return w, err
+		}
+		w.quality = evaluator.New(p.Config, p.Metrics, p.Log)
+		p.Add(roleEvaluator, w.quality.Run)
 	}
-	if err := p.LoadONNX(); err != nil {
-		return nil, err
-	}
-	e := evaluator.New(p.Config, p.Metrics, p.Log)
-	p.Add(roleEvaluator, e.Run)
-	return e, nil
+	return w, nil
 }
 
 func addTrainer(p *process.Process) error {
@@ -184,10 +209,10 @@ func addTrainer(p *process.Process) error {
 	return nil
 }
 
-func addPregenerator(p *process.Process) error {
+func addPregenerator(p *process.Process) (*pregenerator.Pregenerator, error) {
 	models, err := loadModels(p.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o := pregenerator.Options{Writer: models.writer, Encoder: models.encoder, Registry: p.Metrics, Logger: p.Log}
 	if p.Store != nil {
@@ -195,11 +220,51 @@ func addPregenerator(p *process.Process) error {
 	}
 	g, err := pregenerator.New(p.Config, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.Add(rolePregenerator, func(ctx context.Context) error {
 		defer models.close()
 		return g.Run(ctx)
+	})
+	return g, nil
+}
+
+func addGenerator(p *process.Process) error {
+	if err := p.LoadONNX(); err != nil {
+		return err
+	}
+	encoder, err := native.LoadEncoder(p.Config)
+	if err != nil {
+		return err
+	}
+	model, err := sampling.LoadPolicy(p.Config)
+	if err != nil {
+		encoder.Close()
+		return err
+	}
+	g, err := generator.New(p.Config, generator.Options{Policy: model, Encoder: encoder, Open: sampling.Open, Registry: p.Metrics, Logger: p.Log})
+	if err != nil {
+		encoder.Close()
+		model.Close()
+		return err
+	}
+	p.Add(roleGenerator, func(ctx context.Context) error {
+		defer encoder.Close()
+		defer model.Close()
+		return g.Run(ctx)
+	})
+	return nil
+}
+
+func addPolicy(p *process.Process) error {
+	model, err := learning.Load(p.Config)
+	if err != nil {
+		return err
+	}
+	t := policy.New(p.Config, policy.Options{Model: model, Registry: p.Metrics, Logger: p.Log})
+	p.Add(rolePolicy, func(ctx context.Context) error {
+		defer model.Close()
+		return t.Run(ctx)
 	})
 	return nil
 }

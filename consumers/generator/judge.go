@@ -179,7 +179,7 @@ func (j *judge) plain(ctx context.Context, in Instance, own *vocab.Vocabulary) (
 
 // reencoded is how many instances with the item in their history are encoded anew for a
 // catalogue reward: a sample, for each of them costs a forward pass a text.
-const reencoded = 16
+const reencoded = 128
 
 // catalogue returns what each row does to the sum of log p(y|x) over the recent
 // instances.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -186,6 +187,32 @@ func (s *Sampler) Sample(ctx context.Context, group []Chosen) ([]stream.Sample, 
 			return nil, err
 		}
 		out = append(out, samples[i])
+	}
+	return out, nil
+}
+
+// Rewards returns the catalogue reward of texts about an item that the recommender knows:
+// what each does to the sum of log p(y|x) over the instances observed, in nats.
+func (s *Sampler) Rewards(ctx context.Context, item string, texts []string) ([]float64, error) {
+	row, ok := s.judge.items.Row(item)
+	if !ok {
+		return nil, fmt.Errorf("recommender %s does not know item %q", s.judge.version.Name, item)
+	}
+	vectors, err := s.encoder.Encode(ctx, texts)
+	if err != nil {
+		return nil, fmt.Errorf("encoding texts: %w", err)
+	}
+	rows, err := s.judge.cold(vectors)
+	if err != nil {
+		return nil, err
+	}
+	var out []float64
+	for some := range slices.Chunk(rows, s.cfg.Candidates) { // as many as the recommender was opened for
+		rewards, err := s.judge.catalogue(ctx, s.recent, s.own, row, some)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rewards...)
 	}
 	return out, nil
 }

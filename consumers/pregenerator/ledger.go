@@ -159,11 +159,13 @@ func (l *ledger) sweep() []string {
 }
 
 // ready reports whether items wait for a text that may be written now, and whether
-// nothing at all is left to do.
+// nothing at all is left to do. Vectors come first: they take a thousandth of a text's
+// time, and a catalogue that is announced at once would wait behind its first texts.
 func (l *ledger) ready() (ready, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open && len(l.queue) > 0, l.open && len(l.queue)+l.taken+l.jobs == 0
+	idle := l.open && l.jobs == 0
+	return idle && len(l.queue) > 0, idle && len(l.queue)+l.taken == 0
 }
 
 // take hands out up to n items for the language model, as copies.
@@ -239,4 +241,11 @@ func (l *ledger) isOpen() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open
+}
+
+// counts are of the items known of, and of the vectors that are handed out.
+func (l *ledger) counts() (items, vectors int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.entries), l.jobs
 }

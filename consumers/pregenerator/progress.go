@@ -18,6 +18,8 @@ type Progress struct {
 	Written int // texts, by this process
 	Waiting int // items whose text is to be written
 	Tokens  int // generated, by this process
+	Items   int // known of, with and without knowledge
+	Vectors int // titles and ready texts whose vectors are to be made
 	// Ready: the log was read, title vectors are made; before, Waiting is not all that
 	// waits.
 	Ready bool
@@ -78,6 +80,7 @@ func (p *Pregenerator) Progress() Progress {
 	out.Waiting, _ = p.waits()
 	if l := p.ledger.Load(); l != nil {
 		out.Ready = l.isOpen()
+		out.Items, out.Vectors = l.counts()
 	}
 	g := &p.progress
 	g.mu.Lock()

@@ -1,6 +1,9 @@
 package align
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Result is what a batch asks of the policy.
 type Result struct {
@@ -19,7 +22,8 @@ type Stats struct {
 	Samples, Texts, Tokens int
 	Reward                 float64 // mean, of the texts
 	Deviation              float64 // of rewards within a sample, as it scaled the advantages (catalogue)
-	Clipped                float64 // share of the advantages that were clipped
+	Advantage              float64 // root mean square of the advantages, clipped
+	Clipped                float64 // share of them that were clipped
 	Effective              float64 // (sum w)^2 / (n sum w^2) of the tokens' weights: 1 when all are equal
 	Truncated              float64 // share of the weights that were truncated
 	KL                     float64 // nats per text: the mean of sum_t w_t (log pi - log ref)
@@ -73,7 +77,7 @@ func Coefficients(batch []Sample, o Options, d Deviation) (Result, error) {
 				out[t] = float32(share * w[t] * (clipped - o.Alpha*k[j][t]))
 			}
 			r.Coefficients[i][j] = out
-			sums.add(c, o, w, truncated, clipped != a[j])
+			sums.add(c, o, clipped, w, truncated, clipped != a[j])
 		}
 	}
 	r.Stats = sums.stats(len(batch), r.Stats.Deviation)
@@ -83,11 +87,12 @@ func Coefficients(batch []Sample, o Options, d Deviation) (Result, error) {
 // tally sums what Stats are made of.
 type tally struct {
 	texts, tokens, clipped, truncated int
-	reward, w, ww, kl                 float64
+	reward, aa, w, ww, kl             float64
 }
 
-func (s *tally) add(c Candidate, o Options, w []float64, truncated int, clipped bool) {
+func (s *tally) add(c Candidate, o Options, advantage float64, w []float64, truncated int, clipped bool) {
 	s.texts++
+	s.aa += advantage * advantage
 	s.tokens += c.Tokens
 	s.truncated += truncated
 	if clipped {
@@ -110,6 +115,7 @@ func (s *tally) stats(samples int, deviation float64) Stats {
 	if s.texts > 0 {
 		n, tokens := float64(s.texts), float64(s.tokens)
 		out.Reward, out.KL, out.Clipped = s.reward/n, s.kl/n, float64(s.clipped)/n
+		out.Advantage = math.Sqrt(s.aa / n)
 		out.Truncated, out.Effective = float64(s.truncated)/tokens, s.w*s.w/(tokens*s.ww)
 	}
 	return out

@@ -94,7 +94,8 @@ func TestStatsSayHowFarThePolicyHasGone(t *testing.T) {
 	require.InDelta(t, 0.5/2, r.Stats.KL, 1e-6)
 	r.Stats.Effective, r.Stats.KL = 0, 0
 	require.InDelta(t, 0.2, r.Stats.Reward, 1e-12)
-	r.Stats.Reward = 0
+	require.InDelta(t, math.Sqrt((1+4./9)/2), r.Stats.Advantage, 1e-12)
+	r.Stats.Reward, r.Stats.Advantage = 0, 0
 	require.Equal(t, Stats{Samples: 1, Texts: 2, Tokens: 3, Clipped: 0.5, Truncated: 1. / 3}, r.Stats)
 
 	r, err = Coefficients(nil, o, Deviation{})

@@ -6,6 +6,9 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/cpu"
 
 	"seralm/models/tensor"
 	"seralm/models/tokenizer"
@@ -15,7 +18,7 @@ import (
 type Options struct {
 	Device  string // "cpu" (or "") or "cuda:N"
 	Threads int    // of libtorch; 0 = all cores
-	Type    string // of weights and arithmetic: "float32" (or "") or "bf16"
+	Type    string // of weights and arithmetic: "float32" (or ""), "bf16", or "auto": what the device computes faster
 	Batch   int    // most sequences computed at a time; 0 = 16
 }
 
@@ -27,8 +30,14 @@ func (o Options) kind() (tensor.Kind, error) {
 		return tensor.Float32, nil
 	case "bf16":
 		return tensor.BFloat16, nil
+	case "auto":
+		// A processor without instructions for it emulates bfloat16, thirty times slower.
+		if strings.HasPrefix(o.Device, "cuda") || cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16 {
+			return tensor.BFloat16, nil
+		}
+		return tensor.Float32, nil
 	}
-	return 0, fmt.Errorf("type %q: it is float32 or bf16", o.Type)
+	return 0, fmt.Errorf("type %q: it is float32, bf16 or auto", o.Type)
 }
 
 // files is what the two file formats are reduced to.

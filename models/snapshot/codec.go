@@ -19,6 +19,9 @@ const (
 	partVocabulary = "vocabulary.json"
 )
 
+// KindFull is the kind of a recommender's snapshot in its manifest.
+const KindFull = "full"
+
 // ErrInvalid says that a snapshot must not be used.
 var ErrInvalid = errors.New("invalid snapshot")
 
@@ -33,7 +36,7 @@ func Encode(s *Snapshot) (manifest, payload []byte, err error) {
 		return nil, nil, err
 	}
 	m := s.Manifest
-	m.Format, m.Kind, m.VocabularyHash, m.Parts = Format, "full", vocab.Hash(s.IDs), nil
+	m.Format, m.Kind, m.VocabularyHash, m.Parts = Format, KindFull, vocab.Hash(s.IDs), nil
 	for _, p := range []struct {
 		name string
 		data []byte

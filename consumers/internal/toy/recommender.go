@@ -62,6 +62,34 @@ func Snapshot(name string, step int64, items, good int) *snapshot.Snapshot {
 	return s
 }
 
+// Groups is a recommender of items i0, i1, ... of two groups, those of an even number and
+// those of an odd one, and of users who take items of one group alone (GroupInteractions).
+// A text is evidence: the good letter moves its item towards those who take the even
+// items, each other letter towards the others, and three good letters put an even item
+// exactly where it belongs. An item of which nothing is known belongs to neither.
+func Groups(name string, items, good int) *snapshot.Snapshot {
+	s := Snapshot(name, 1, items, good)
+	table := s.Tensors["item_embedding.weight"].Data
+	clear(table)
+	for i := range items {
+		table[(vocab.FirstItem+i)*Dim+i%2] = apart
+	}
+	weight := s.Tensors[tower.Weight].Data
+	clear(weight)
+	for letter := range Letters - 1 {
+		d := 1
+		if letter == good {
+			d = 0
+		}
+		weight[d*(Letters-1)+letter] = apart / Length
+	}
+	return s
+}
+
+// apart is how far a group's items are from where nothing is known: users take items of
+// the other group about once in 50 times.
+const apart = 2.0
+
 // Users is the bag of words: the mean of the rows.
 type Users struct {
 	table []float32

@@ -114,6 +114,17 @@ func Interactions(from, to int) (out []stream.Event[stream.Interaction]) {
 	return out
 }
 
+// GroupInteractions are those of users who take even items, or odd ones: see Groups.
+func GroupInteractions(from, to int) []stream.Event[stream.Interaction] {
+	out := Interactions(from, to)
+	for n := range out {
+		r := rand.New(rand.NewPCG(6, uint64(from+n)))
+		u := r.IntN(8)
+		out[n].Body.User, out[n].Body.Item = fmt.Sprint("u", u), fmt.Sprint("i", 2*r.IntN(5)+u%2)
+	}
+	return out
+}
+
 // Record of an event that happened so many milliseconds after the epoch of the toy.
 func (s *System) Record(topic, key, id string, ms int, body any) *kgo.Record {
 	s.Helper()

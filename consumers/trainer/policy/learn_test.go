@@ -27,6 +27,26 @@ func TestThePolicyLearnsWhatAnInstanceRewards(t *testing.T) {
 	}
 }
 
+// Where a letter says truly who takes an item, both rewards teach it: from chance to nearly
+// always within 300 iterations. Texts are about even items, the letter says "even".
+func TestThePolicyLearnsToSayWhatIsTrue(t *testing.T) {
+	even := func(item string) bool { return (item[len(item)-1]-'0')%2 == 0 }
+	for _, reward := range []string{"instance", "catalogue"} {
+		for seed := range uint64(5) {
+			c := toy.Config([]string{"unused:1"}, "")
+			c.Alignment.Reward, c.Alignment.Seed = reward, seed
+			before := toy.NewPolicy(c).Share(toy.GoodLetter, 1000)
+			adapters := loopOf(t, c, toy.Groups(c.Recommender.Name, 10, toy.Good), even, toy.GroupInteractions(0, 8000), 300)
+			after := toy.NewPolicy(c)
+			require.NoError(t, after.Load(snapshotOf(after, adapters)))
+			share := after.Share(toy.GoodLetter, 1000)
+			t.Logf("%s, seed %d: %.2f of the texts have the letter at first, %.2f in the end", reward, seed, before, share)
+			require.Less(t, before, 0.6)
+			require.GreaterOrEqual(t, share, 0.9)
+		}
+	}
+}
+
 var _ policy.Model = (*toy.Policy)(nil)
 
 func snapshotOf(p *toy.Policy, adapters [][]byte) stream.PolicySnapshot {

@@ -10,6 +10,7 @@ import (
 	"seralm/consumers/generator"
 	"seralm/consumers/internal/toy"
 	"seralm/consumers/trainer/policy"
+	"seralm/models/snapshot"
 	"seralm/stream"
 )
 
@@ -17,14 +18,19 @@ import (
 // returns the adapter after each iteration.
 func loop(t *testing.T, c config.Config, interactions []stream.Event[stream.Interaction], iterations int) (adapters [][]byte) {
 	t.Helper()
+	return loopOf(t, c, toy.Snapshot(c.Recommender.Name, 1, 10, toy.Good), func(string) bool { return true }, interactions, iterations)
+}
+
+// loopOf is loop with a recommender, and with texts about those items alone that are usable.
+func loopOf(t *testing.T, c config.Config, snap *snapshot.Snapshot, usable func(item string) bool, interactions []stream.Event[stream.Interaction], iterations int) (adapters [][]byte) {
+	t.Helper()
 	o := toy.GeneratorOptions(c, nil)
 	sampler, err := generator.NewSampler(c, o)
 	require.NoError(t, err)
 	defer sampler.Close()
-	require.NoError(t, sampler.Judge(toy.Snapshot(c.Recommender.Name, 1, 10, toy.Good)))
+	require.NoError(t, sampler.Judge(snap))
 	model := toy.NewPolicy(c)
 	learner := policy.NewLearner(c.Alignment, model)
-	usable := func(string) bool { return true }
 	for range iterations {
 		var batch []*stream.Sample
 		for len(batch) < c.Alignment.Batch {

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/segmentio/encoding/json"
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"seralm/models/snapshot"
+	"seralm/stream"
+)
+
+func snapshotCommand() *cobra.Command {
+	c := &cobra.Command{Use: "snapshot", Short: "Look at the snapshots on the log"}
+	list := &cobra.Command{
+		Use: "list", Short: "List the snapshots of recommenders and policies, oldest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := snapshots(cmd)
+			if err != nil {
+				return err
+			}
+			t := table.NewWriter()
+			t.SetOutputMirror(cmd.OutOrStdout())
+			t.SetStyle(table.StyleLight)
+			t.AppendHeader(table.Row{"model", "epoch", "step", "items", "bytes", "learnt up to", "published"})
+			for _, s := range all {
+				if p := s.policy; p != nil {
+					t.AppendRow(table.Row{s.name, p.Epoch, p.Policy.Step, "", len(p.Adapter), "", p.Created.Format(time.RFC3339)})
+					continue
+				}
+				r := s.recommender
+				var size int64
+				for _, p := range r.Parts {
+					size += p.Size
+				}
+				t.AppendRow(table.Row{r.Model, r.Epoch, r.Step, len(r.IDs), size, r.Watermark.Format(time.RFC3339), r.Created.Format(time.RFC3339)})
+			}
+			t.Render()
+			return nil
+		},
+	}
+	inspect := &cobra.Command{
+		Use:   "inspect [NAME]",
+		Short: "Check the newest snapshot of a recommender or policy and print what is in it",
+		Long: `Check the newest snapshot of the recommender or policy of that name, by default of
+recommender.name, and print what is in it.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadLog(cmd)
+			if err != nil {
+				return err
+			}
+			name := cfg.Recommender.Name
+			if len(args) == 1 {
+				name = args[0]
+			}
+			all, err := snapshots(cmd)
+			if err != nil {
+				return err
+			}
+			for _, s := range slices.Backward(all) {
+				if s.name == name {
+					return s.print(cmd.OutOrStdout())
+				}
+			}
+			return fmt.Errorf("there is no snapshot of %s yet; a trainer publishes the first soon after its first step (`seralm snapshot list` lists those that there are)", name)
+		},
+	}
+	c.AddCommand(list, inspect)
+	return c
+}
+
+// published is a snapshot of a recommender, or of a policy.
+type published struct {
+	name        string
+	recommender *snapshot.Snapshot
+	policy      *stream.PolicySnapshot
+}
+
+// errOther says that a record of the topic is neither: a consumer's own state.
+var errOther = errors.New("no snapshot")
+
+func decodePublished(b *stream.Blob) (published, error) {
+	var kind struct {
+		Kind string `json:"kind"`
+	}
+	if err := json.Unmarshal(b.Manifest, &kind); err != nil {
+		return published{}, fmt.Errorf("snapshot %s: its manifest: %w", b.ID, err)
+	}
+	switch kind.Kind {
+	case snapshot.KindFull:
+		s, err := snapshot.Decode(b.Manifest, b.Payload)
+		return published{name: b.Key, recommender: s}, err
+	case stream.KindAdapter:
+		s, err := stream.DecodePolicySnapshot(b)
+		return published{name: b.Key, policy: &s}, err
+	}
+	return published{}, errOther
+}
+
+func (p published) print(w io.Writer) error {
+	var tensors map[string]snapshot.Tensor
+	if s := p.policy; s != nil {
+		fmt.Fprintf(w, "policy %s  epoch %d  iterations %d  of %s\noffsets of samples %v  published %s\n", p.name, s.Epoch, s.Policy.Step, s.Policy.Name, s.Offsets, s.Created.Format(time.RFC3339))
+		var err error
+		if tensors, err = snapshot.DecodeTensors(s.Adapter); err != nil {
+			return fmt.Errorf("its adapter: %w", err)
+		}
+	} else {
+		s := p.recommender
+		a := s.Architecture
+		fmt.Fprintf(w, "model %s  epoch %d  step %d  (%s: dim %d, %d layers, %d heads, inner %d, max_len %d)\n", s.Model, s.Epoch, s.Step, a.Name, a.Dim, a.Layers, a.Heads, a.Inner, a.MaxLen)
+		fmt.Fprintf(w, "items %d  vocabulary %s\noffsets %v  learnt up to %s\n", len(s.IDs), s.VocabularyHash, s.Offsets, s.Watermark.Format(time.RFC3339))
+		for _, p := range s.Parts {
+			fmt.Fprintf(w, "part %s  %d bytes  sha256 %s\n", p.Name, p.Size, p.SHA256)
+		}
+		tensors = s.Tensors
+	}
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		fmt.Fprintf(w, "tensor %s %v\n", name, tensors[name].Shape)
+	}
+	return nil
+}
+
+// snapshots reads the topic to its end; damaged ones are named on standard error.
+func snapshots(cmd *cobra.Command) ([]published, error) {
+	cfg, err := loadLog(cmd)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	reader := stream.NewChunkReader(1 << 30)
+	var all []published
+	caughtUp := false
+	err = stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
+		blob, err := reader.Add(rec)
+		if err == nil && blob != nil {
+			var s published
+			if s, err = decodePublished(blob); err == nil {
+				all = append(all, s)
+			}
+		}
+		if err != nil && !errors.Is(err, errOther) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "offset %d: %v\n", rec.Offset, err)
+		}
+		return nil
+	}, func() { caughtUp = true; cancel() })
+	if caughtUp {
+		return all, nil
+	}
+	return nil, err
+}
