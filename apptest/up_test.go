@@ -79,7 +79,7 @@ func TestAfterAKillEverythingIsAsItWas(t *testing.T) {
 
 // Every metric that dashboards and alerts may use is there from the start.
 func TestTheListedMetricsExist(t *testing.T) {
-	p := run(t, seralm, slices.Concat([]string{"SERALM_DATA_DIR=" + t.TempDir(), "SERALM_ALIGNMENT_ENABLED=true"}, small, knowing), "up").up()
+	p := run(t, seralm, slices.Concat([]string{"SERALM_DATA_DIR=" + t.TempDir()}, small, knowing, []string{"SERALM_ALIGNMENT_ENABLED=true"}), "up").up()
 	walk(p, 0, 70)
 	p.ready()
 	p.get("/v1/recommendations/u1")
@@ -94,7 +94,7 @@ func TestTheListedMetricsExist(t *testing.T) {
 	}
 	require.NotEmpty(t, names)
 	// A vector without a value yet shows nothing: these need something to happen first.
-	unseen := map[string]bool{"seralm_stream_dead_letters_total": true, "seralm_evaluator_quality": true}
+	unseen := map[string]bool{"seralm_stream_dead_letters_total": true, "seralm_evaluator_quality": true, "seralm_generator_refused_total": true}
 	for _, name := range names {
 		if !unseen[name] {
 			p.until("metric "+name+" is there", func() bool {

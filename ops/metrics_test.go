@@ -192,7 +192,7 @@ func TestDashboardShowsMetricsThatExist(t *testing.T) {
 			use(t, list, q.Expr, p.Title)
 		}
 	}
-	require.Equal(t, []string{"Now", "Traffic", "Latency", "Learning", "Freshness", "Knowledge", "Health"}, rows)
+	require.Equal(t, []string{"Now", "Traffic", "Latency", "Learning", "Freshness", "Knowledge", "Health", "Alignment"}, rows)
 }
 
 // A metric that nobody looks at is either missing from the dashboard or not worth
