@@ -131,8 +131,11 @@ func (r *rolls) due() *stream.PolicySnapshot {
 	if p.Policy.Step-last < r.s.cfg.Alignment.RolloutSteps {
 		return nil
 	}
-	// Where most items have no text yet, writing one for them is of more use.
-	if with, without := r.s.ledger.texts(); with == 0 || with < without {
+	// Where most items have no text yet, writing one for them is of more use, unless there
+	// are as many as a roll-out takes.
+	with, without := r.s.ledger.texts()
+	full := r.s.cfg.Alignment.RolloutItems
+	if with == 0 || with < without && (full == 0 || with < full) {
 		return nil
 	}
 	return p

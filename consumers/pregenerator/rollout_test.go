@@ -325,6 +325,21 @@ func TestWithoutTextsThereIsNothingToRollOut(t *testing.T) {
 	r.leave()
 }
 
+// Nor does it wait for the rest of the catalogue when it has all that it may take.
+func TestAFullRolloutDoesNotWait(t *testing.T) {
+	s := aligned(t)
+	s.cfg.Alignment.RolloutItems = 4
+	s.announce(0, 40)
+	m := &model{name: "fake", hold: make(chan struct{})}
+	s.learn(50)
+	r := s.start(Options{Writer: m})
+	m.hold <- struct{}{} // a batch of texts
+	s.reaches(1, stream.RolloutWriting)
+	close(m.hold)
+	require.Equal(t, 4, s.reaches(1, stream.RolloutJudging).Drafts)
+	r.leave()
+}
+
 // Without alignment nothing is rolled out; what is served stays.
 func TestWithoutAlignmentNothingBegins(t *testing.T) {
 	s := aligned(t)
