@@ -260,6 +260,16 @@ type Alignment struct {
 	Seed         uint64   `yaml:"seed" env:"SEED"`
 	CheckpointN  int      `yaml:"checkpoint_steps" env:"CHECKPOINT_STEPS"`
 	MaxBadSteps  int      `yaml:"max_bad_steps" env:"MAX_BAD_STEPS"`
+
+	// Rolling out, by the pregenerator and the role rollout. A roll-out begins when the
+	// policy is RolloutSteps iterations past the last one that was rolled out; it writes
+	// RolloutItems texts at most, of the most popular and the newest items. It is
+	// promoted when, on the newest RolloutEvents held-out interactions, log p(y|x,s) is
+	// not worse by more than RolloutTolerance nats, held otherwise.
+	RolloutSteps     int64   `yaml:"rollout_steps" env:"ROLLOUT_STEPS"`
+	RolloutItems     int     `yaml:"rollout_items" env:"ROLLOUT_ITEMS"`   // 0 = all
+	RolloutEvents    int     `yaml:"rollout_events" env:"ROLLOUT_EVENTS"` // a quarter of it must be there
+	RolloutTolerance float64 `yaml:"rollout_tolerance" env:"ROLLOUT_TOLERANCE"`
 }
 
 // MiniLMDim is the length of the vectors of the encoder that set-up fetches.
@@ -317,6 +327,7 @@ func Default() Config {
 			Batch: 4, Estimator: "leave_one_out", Clip: 5, Weighting: "token", Truncate: 3, Penalty: "reward", Alpha: 0.02,
 			MaxStaleness: 100, LearningRate: 1e-4, ClipNorm: 1, Rank: 8, Scale: 16, Targets: []string{"q", "k", "v", "o"}, Seed: 1,
 			CheckpointN: 25, MaxBadSteps: 5,
+			RolloutSteps: 50, RolloutEvents: 4000, RolloutTolerance: 0.02,
 		},
 		Native: Native{ONNXRuntime: onnxRuntime, SmolLM2: smolLM2, MiniLM: miniLM},
 	}

@@ -42,6 +42,7 @@ func TestBadFiles(t *testing.T) {
 		"alignment": {"knowledge.enabled is false", `alignment.name is "recommender"`, "another than recommender.name", `alignment.view is "warm"`,
 			"does not say what of an item's row is its id", "alignment.base", "without knowledge", "alignment.max_staleness is 100", "at least alignment.refresh (200)",
 			`alignment.targets is "x"`},
+		"rollout": {"alignment.rollout_steps is 0", "alignment.rollout_items is -1", "alignment.rollout_events is 3", "alignment.rollout_tolerance is -0.1"},
 	}
 	files, err := filepath.Glob("testdata/*.bad.yml")
 	require.NoError(t, err)

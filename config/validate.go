@@ -169,6 +169,10 @@ func (v *validator) alignment(c Config) {
 	}
 	v.between("alignment.checkpoint_steps", int64(a.CheckpointN), 1, 1<<31)
 	v.between("alignment.max_bad_steps", int64(a.MaxBadSteps), 1, 1<<20)
+	v.between("alignment.rollout_steps", a.RolloutSteps, 1, 1<<31)
+	v.between("alignment.rollout_items", int64(a.RolloutItems), 0, 1<<31)
+	v.between("alignment.rollout_events", int64(a.RolloutEvents), 4, 1<<20)
+	v.check(a.RolloutTolerance >= 0 && a.RolloutTolerance <= 10, "alignment.rollout_tolerance", a.RolloutTolerance, "0 to 10 nats")
 }
 
 type validator struct{ errs []error }

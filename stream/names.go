@@ -31,10 +31,13 @@ func (n Names) DeadLetters() string { return n.prefix + "dead-letters" }
 // Steps is the trainers' journal: which records each micro-batch was made of.
 func (n Names) Steps() string { return n.prefix + "steps" }
 
+// Rollouts is the way of a policy's texts to being served (see Rollout), compacted.
+func (n Names) Rollouts() string { return n.prefix + "rollouts" }
+
 // All lists every topic name, in a fixed order.
 func (n Names) All() []string {
 	return []string{
 		n.Interactions(), n.Items(), n.Samples(), n.Knowledge(),
-		n.Snapshots(), n.Impressions(), n.DeadLetters(), n.Steps(),
+		n.Snapshots(), n.Impressions(), n.DeadLetters(), n.Steps(), n.Rollouts(),
 	}
 }

@@ -80,8 +80,8 @@ func EventTime(rec *kgo.Record) time.Time {
 }
 
 // NewRecord makes the record of one event: JSON body and CloudEvents headers.
-// body is an Interaction, Item, Impression, Step, Knowledge or Sample, whose own time
-// is set to t; nil deletes the item named by key, NoKnowledge its knowledge. The error
+// body is an Interaction, Item, Impression, Step, Knowledge, Sample, or what
+// RolloutRecord takes, whose own time is set to t; nil deletes the item named by key, NoKnowledge its knowledge. The error
 // is an *InvalidError when the event breaks a rule that its readers would dead-letter
 // it for, or is too large for its topic.
 //
@@ -134,6 +134,12 @@ func NewRecord(topic, key string, id, source string, t time.Time, body any) (*kg
 			return nil, err
 		}
 		kind, want, body = TypeSample, b.Item, b
+	case ofRollouts:
+		b = b.at(t)
+		if err := b.Validate(); err != nil {
+			return nil, err
+		}
+		kind, want, body = b.kind(), b.key(), b
 	case NoKnowledge:
 		kind, want, body = TypeKnowledge, key, nil
 		if err := checkName("item", key, true); err != nil {

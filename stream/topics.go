@@ -61,6 +61,7 @@ func topics(cfg config.Kafka) []topic {
 		{names.Impressions(), p, false, false, kept},
 		{names.DeadLetters(), 1, false, false, dead},
 		{names.Steps(), 1, true, false, kept},
+		{names.Rollouts(), 1, true, true, snapshots}, // it holds adapters, in chunks
 	}
 }
 

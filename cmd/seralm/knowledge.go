@@ -23,13 +23,14 @@ import (
 	"seralm/config"
 	"seralm/consumers/pregenerator"
 	"seralm/consumers/pregenerator/native"
+	"seralm/consumers/rollout"
 	"seralm/feature"
 	"seralm/stream"
 )
 
 func knowledgeCommand() *cobra.Command {
 	c := &cobra.Command{Use: "knowledge", Short: "Write, look at, import and export what is known of items"}
-	c.AddCommand(generateCommand(), showCommand(), importCommand(), exportCommand(), statsCommand())
+	c.AddCommand(generateCommand(), showCommand(), diffCommand(), importCommand(), exportCommand(), statsCommand())
 	return c
 }
 
@@ -161,6 +162,37 @@ func showKnowledge(out io.Writer, k stream.Knowledge) {
 	}
 	fmt.Fprintf(out, "encoder  %s (%d numbers)\nwritten  %s, %s ago\n\n%s\n", k.Encoder, len(k.Vector),
 		k.Time.Format(time.RFC3339), time.Since(k.Time).Round(time.Second), k.Text)
+}
+
+func diffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "diff ITEM", Short: "Print what is known of an item beside what roll-outs propose, or have replaced", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadLog(cmd)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			k, err := pregenerator.Find(cmd.Context(), cfg.Kafka, args[0])
+			if err != nil {
+				return err
+			}
+			beside, err := rollout.Beside(cmd.Context(), cfg.Kafka, args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(out, "--- served")
+			showKnowledge(out, k)
+			if len(beside) == 0 {
+				fmt.Fprintln(out, "\nno roll-out proposes another text, or could put one back")
+			}
+			for _, b := range beside {
+				fmt.Fprintf(out, "\n--- %s\n", b.What)
+				showKnowledge(out, b.Knowledge)
+			}
+			return nil
+		},
+	}
 }
 
 func importCommand() *cobra.Command {

@@ -26,7 +26,7 @@ Kafka-protocol broker, an in-process Redis-protocol store, loopback HTTP.`,
 	root.AddCommand(
 		upCommand(), demoCommand(), trainCommand(), serveCommand(), gatewayCommand(),
 		replayCommand(), evalCommand(), loadtest.Command(), topicsCommand(), snapshotCommand(),
-		knowledgeCommand(), rebuildCommand(), configCommand(), versionCommand(),
+		knowledgeCommand(), rolloutCommand(), alignCommand(), rebuildCommand(), configCommand(), versionCommand(),
 	)
 	return root
 }

@@ -35,12 +35,13 @@ const (
 
 	roleGenerator = "generator" // samples texts, and has a recommender judge them
 	rolePolicy    = "policy"    // teaches the language model which were worth more
+	roleRollout   = "rollout"   // decides whether what it writes then is served
 )
 
 var (
 	coreRoles      = []string{roleServe, roleGateway, roleHistories, roleTrainer, roleEvaluator}
 	knowledgeRoles = []string{rolePregenerator, roleKnowledge}
-	alignmentRoles = []string{roleGenerator, rolePolicy}
+	alignmentRoles = []string{roleGenerator, rolePolicy, roleRollout}
 	allRoles       = slices.Concat(coreRoles, knowledgeRoles, alignmentRoles)
 )
 
@@ -177,6 +178,11 @@ func addRoles(p *process.Process, roles []string, users []string) (w watched, er
 	}
 	if has(rolePolicy) {
 		if err := addPolicy(p); err != nil {
+			return w, err
+		}
+	}
+	if has(roleRollout) {
+		if err := addRollout(p); err != nil {
 			return w, err
 		}
 	}

@@ -15,6 +15,9 @@
 //   - Ready texts (OriginImport) are never replaced. Another encoder encodes texts
 //     anew; none is written again for it.
 //   - Knowledge of a deleted item is removed; of a hidden one nothing is written.
+//   - A newer policy's texts are rolled out: written as drafts that nobody is served, and
+//     promoted, or taken back bit for bit, once each, whenever the process is killed. Until
+//     they are promoted, new items are written about by the policy that is served.
 //
 // It imports stream, feature, prompts and config. The two models are behind the
 // interfaces Writer and Encoder; package native, below, makes them of libtorch. It
@@ -31,9 +34,15 @@
 //	duplicates, fencing, a broker that is away    publish.go, pregenerator.go (Run)
 //	rates and remaining time                      progress.go
 //	ready texts, export, counts                   import.go, export.go
+//	phases of a roll-out, what moves it           rollout.go
+//	which items get a draft, and when             drafts.go
+//	what a session knows of roll-outs             rolls.go
 //
 // Invariants that are easy to break:
 //
+//   - The topic of roll-outs is read to its end before the knowledge topic is begun:
+//     it says whose texts are served, without which all others look due. Its state is
+//     then the session's own, and owned by the writer of texts.
 //   - The transactional id is registered before the knowledge topic is read. In the
 //     other order, a record of the writer before could arrive behind our reading.
 //   - The knowledge topic is read to its end before the items topic is begun, and no

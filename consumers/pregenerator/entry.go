@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -46,7 +47,8 @@ type known struct {
 	prompt  uint64 // as entry.prompt
 	written int64
 	text    bool // it has one: a vector from elsewhere need not
-	policy  bool // by the present language model
+	version unique.Handle[stream.ModelVersion]
+	policy  bool // by a language model whose texts are served
 	encoder bool // by the present encoder
 }
 
@@ -59,6 +61,9 @@ const (
 	title       // the vector of its title
 	again       // a vector of the text that there is, by the present encoder
 	text        // by the language model
+	// What a roll-out does, which no item has due by itself:
+	promotion // of a draft
+	restoring // of the text before that
 )
 
 // due says what comes next for the item; complete, that the items topic was read to

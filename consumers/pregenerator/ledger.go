@@ -2,8 +2,10 @@ package pregenerator
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"seralm/stream"
 )
@@ -12,10 +14,10 @@ import (
 // two topics tell it what the log holds, the workers take from it what to do.
 type ledger struct {
 	limit   int
-	policy  stream.ModelVersion
 	encoder string
 
 	mu       sync.Mutex
+	serves   serves
 	entries  map[string]*entry
 	queue    queue
 	taken    int  // texts that are being written
@@ -26,8 +28,37 @@ type ledger struct {
 	work chan struct{} // told that there may be work for the language model, or none left at all
 }
 
+// serves says which texts of a language model are good: those of the model as it is, and
+// of the policies that it was replaced by, up to the one that is served now. Texts of
+// others are written again.
+type serves struct {
+	base     stream.ModelVersion
+	policies []stream.ModelVersion
+	undo     stream.ModelVersion // whose texts are being put back, not written again
+}
+
+func (s serves) has(v stream.ModelVersion) bool {
+	if v == s.base || v == s.undo {
+		return true
+	}
+	return slices.ContainsFunc(s.policies, func(p stream.ModelVersion) bool { return v.Name == p.Name && v.Step <= p.Step })
+}
+
+// serve sets what is served from now on.
+func (l *ledger) serve(s serves) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.serves = s
+	for _, e := range l.entries {
+		if e.known.origin != "" {
+			e.known.policy = s.has(e.known.version.Value())
+			l.settle(e) // what changes is at most whether a text is due
+		}
+	}
+}
+
 func newLedger(limit int, policy stream.ModelVersion, encoder string) *ledger {
-	return &ledger{limit: limit, policy: policy, encoder: encoder, entries: map[string]*entry{}, work: make(chan struct{}, 1)}
+	return &ledger{limit: limit, serves: serves{base: policy}, encoder: encoder, entries: map[string]*entry{}, work: make(chan struct{}, 1)}
 }
 
 // wake tells the writer of texts to look again.
@@ -106,7 +137,8 @@ func (l *ledger) know(e *entry, k stream.Knowledge, removed bool, at place, writ
 		return
 	}
 	e.known.origin, e.known.prompt, e.known.text = k.Origin, digest(k.PromptHash), k.Text != ""
-	e.known.policy, e.known.encoder = k.Policy == l.policy, k.Encoder == l.encoder
+	e.known.version = unique.Make(k.Policy)
+	e.known.policy, e.known.encoder = l.serves.has(k.Policy), k.Encoder == l.encoder
 }
 
 // sweep ends the time in which the topics are read for what they hold already, and

@@ -2,6 +2,7 @@ package pregenerator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -164,13 +165,28 @@ type model struct {
 	step   int64
 	answer func(a Ask, attempt int) (string, error) // nil: a text about the title
 	hold   chan struct{}                            // not nil: each batch waits for a token
+	policy *stream.PolicySnapshot                   // that is loaded
 
 	mu    sync.Mutex
 	asked []string // titles, in order
 	calls int
 }
 
-func (m *model) Version() stream.ModelVersion { return stream.ModelVersion{Name: m.name, Step: m.step} }
+func (m *model) Version() stream.ModelVersion {
+	if m.policy != nil {
+		return m.policy.Policy
+	}
+	return stream.ModelVersion{Name: m.name, Step: m.step}
+}
+
+// Load takes any adapter but a broken one.
+func (m *model) Load(p *stream.PolicySnapshot) error {
+	if p != nil && string(p.Adapter) == "broken" {
+		return errors.New("its adapter is of another rank")
+	}
+	m.policy = p
+	return nil
+}
 
 func (m *model) Write(ctx context.Context, asks []Ask, attempt int) ([]Answer, error) {
 	m.mu.Lock()
@@ -188,7 +204,11 @@ func (m *model) Write(ctx context.Context, asks []Ask, attempt int) ([]Answer, e
 	}
 	out := make([]Answer, len(asks))
 	for i, a := range asks {
-		out[i] = Answer{Text: fmt.Sprintf(" %s writes about %s. ", m.name, titleOf(a)), Tokens: 7}
+		name := m.name
+		if m.policy != nil {
+			name = string(m.policy.Adapter)
+		}
+		out[i] = Answer{Text: fmt.Sprintf(" %s writes about %s. ", name, titleOf(a)), Tokens: 7}
 		if m.answer != nil {
 			var err error
 			if out[i].Text, err = m.answer(a, attempt); err != nil {

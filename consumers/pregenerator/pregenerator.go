@@ -29,8 +29,11 @@ type Answer struct {
 
 // Writer is a language model.
 type Writer interface {
-	// Version names the model and its parameters: texts are written again when it changes.
+	// Version names the model and its parameters, with the adapter that is loaded.
 	Version() stream.ModelVersion
+	// Load takes the adapter of a policy, or with nil is the model as it is again. On an
+	// error it is what it was.
+	Load(policy *stream.PolicySnapshot) error
 	// Write answers each ask. attempt is 0, and higher when an ask had no answer before.
 	Write(ctx context.Context, asks []Ask, attempt int) ([]Answer, error)
 }
@@ -65,7 +68,9 @@ type Pregenerator struct {
 	names    stream.Names
 	template *prompts.Template
 	metrics  *metrics
+	rolling  *rolloutMetrics
 	progress progress
+	base     stream.ModelVersion    // of the language model without an adapter
 	ledger   atomic.Pointer[ledger] // of the present session
 
 	// quiet is how long the writer that fenced this one must have written nothing
@@ -82,7 +87,9 @@ func New(cfg config.Config, o Options) (*Pregenerator, error) {
 	o.Logger = o.Logger.With("role", "pregenerator")
 	p := &Pregenerator{
 		Options: o, cfg: cfg, names: stream.NamesOf(cfg.Kafka.TopicPrefix), template: template, quiet: 5 * time.Minute,
+		base: o.Writer.Version(),
 	}
+	p.rolling = newRolloutMetrics(o.Registry)
 	p.metrics = newMetrics(o.Registry, p.waits)
 	return p, nil
 }
@@ -115,6 +122,7 @@ func (p *Pregenerator) Run(ctx context.Context) error {
 			return nil //nolint:nilerr // it ended because it was asked to, or is done
 		case errors.Is(err, stream.ErrFenced) && !p.Once:
 			p.Logger.Warn("another pregenerator has taken over; standing by until it is quiet", "error", err)
+			p.rolling.show(stream.Rollout{}, 0) // that one shows it now
 			if err := p.standBy(ctx); err != nil {
 				return fmt.Errorf("standing by: %w", err)
 			}
@@ -137,16 +145,22 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// standBy returns when nobody has written knowledge for a while.
+// standBy returns when nobody has written knowledge, or drafts of it, for a while.
 func (p *Pregenerator) standBy(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	idle := time.AfterFunc(p.quiet, cancel)
 	defer idle.Stop()
-	err := stream.Follow(ctx, p.cfg.Kafka, p.names.Knowledge(), func(*kgo.Record) error {
-		idle.Reset(p.quiet)
-		return nil
-	}, func() {})
+	group, following := errgroup.WithContext(ctx)
+	for _, topic := range []string{p.names.Knowledge(), p.names.Rollouts()} {
+		group.Go(func() error {
+			return stream.Follow(following, p.cfg.Kafka, topic, func(*kgo.Record) error {
+				idle.Reset(p.quiet)
+				return nil
+			}, func() {})
+		})
+	}
+	err := group.Wait()
 	if ctx.Err() != nil {
 		return nil // the wait is over, or the process ends
 	}
@@ -162,6 +176,7 @@ type session struct {
 	// Each is closed when that topic was read to its end.
 	knowledge, items chan struct{}
 	failures         int // of the language model, in a row
+	rolls            *rolls
 }
 
 func (p *Pregenerator) session(ctx context.Context) error {
@@ -171,14 +186,20 @@ func (p *Pregenerator) session(ctx context.Context) error {
 		return err
 	}
 	defer txn.Close()
-	l := newLedger(p.cfg.Knowledge.MaxItems, p.Writer.Version(), p.Encoder.Version())
+	l := newLedger(p.cfg.Knowledge.MaxItems, p.base, p.Encoder.Version())
 	s := &session{
 		Pregenerator: p, ledger: l, out: &publisher{txn: txn, ledger: l, topic: p.names.Knowledge()},
 		vectors: make(chan job, vectorJobs), knowledge: make(chan struct{}), items: make(chan struct{}),
 	}
+	s.rolls = newRolls(s)
 	p.ledger.Store(l)
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.rolls.follow(ctx) })
+	group.Go(func() error { return s.rolls.followPolicy(ctx) })
 	group.Go(func() error {
+		if !s.await(ctx, s.rolls.caughtUp) {
+			return ctx.Err()
+		}
 		return stream.Follow(ctx, p.cfg.Kafka, p.names.Knowledge(), func(rec *kgo.Record) error { return s.onKnowledge(ctx, rec) },
 			func() { close(s.knowledge) })
 	})

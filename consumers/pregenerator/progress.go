@@ -134,7 +134,7 @@ func newMetrics(reg prometheus.Registerer, waits func() (int, time.Time)) *metri
 		}, []string{"origin"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seralm_knowledge_refused_total",
-			Help: "Items and records that nothing is written for: invalid, empty (the item says nothing), full (knowledge.max_items), unanswered.",
+			Help: "Items and records that nothing is written for: invalid, empty (the item says nothing), full (knowledge.max_items), unanswered; and policies that are not rolled out, for their adapter is another's: policy.",
 		}, []string{"reason"}),
 		tokens: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "seralm_knowledge_tokens_total", Help: "Tokens that the language model generated.",
@@ -146,7 +146,7 @@ func newMetrics(reg prometheus.Registerer, waits func() (int, time.Time)) *metri
 	for _, origin := range []stream.Origin{stream.OriginLLM, stream.OriginTitle, stream.OriginImport, removed} {
 		m.texts.WithLabelValues(string(origin))
 	}
-	for _, reason := range []string{"invalid", "empty", "full", "unanswered"} {
+	for _, reason := range []string{"invalid", "empty", "full", "unanswered", "policy"} {
 		m.refused.WithLabelValues(reason)
 	}
 	reg.MustRegister(m.texts, m.refused, m.tokens, m.rate,

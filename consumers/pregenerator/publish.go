@@ -24,13 +24,17 @@ const grace = 10 * time.Second
 type result struct {
 	due    due
 	prompt uint64 // of the item that was worked on
-	of     place  // of the knowledge whose text was encoded again
+	of     place  // of the knowledge that it takes the place of, where that matters
 	know   stream.Knowledge
 }
 
 // holds reports whether the result is still what is due for its item.
 func (r result) holds(e entry, d due) bool {
 	switch {
+	case r.due == promotion:
+		return e.known.at == r.of && e.announced && !e.hidden && e.prompt == r.prompt
+	case r.due == restoring:
+		return e.known.at == r.of
 	case d != r.due:
 		return false
 	case d == again:
@@ -70,15 +74,23 @@ func (p *publisher) publish(ctx context.Context, results []result) (valid []resu
 	if len(recs) == 0 {
 		return nil, nil, nil
 	}
-	ctx, release := outlive(ctx, grace)
-	defer release()
 	if err := p.write(ctx, recs); err != nil {
 		return nil, nil, fmt.Errorf("publishing to topic %s: %w", p.topic, err)
 	}
 	return valid, p.ledger.published(valid, recs), nil
 }
 
+// commit writes records that are no knowledge, in a transaction.
+func (p *publisher) commit(ctx context.Context, recs ...*kgo.Record) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.write(ctx, recs)
+}
+
+// write is called with mu held.
 func (p *publisher) write(ctx context.Context, recs []*kgo.Record) error {
+	ctx, release := outlive(ctx, grace)
+	defer release()
 	if err := p.txn.Begin(); err != nil {
 		return err
 	}
@@ -117,6 +129,10 @@ func (r result) record(topic string) (*kgo.Record, error) {
 	now := time.Now()
 	if r.due == removal {
 		return stream.NewRecord(topic, r.know.Item, id(r.know.Item, "removed", strconv.FormatInt(now.UnixNano(), 10)), source, now, stream.NoKnowledge{})
+	}
+	if r.due == restoring {
+		// Byte for byte what it was, but for the event's id: it is written again.
+		return stream.NewRecord(topic, r.know.Item, id(r.know.Item, "restored", strconv.FormatInt(now.UnixNano(), 10)), source, r.know.Time, r.know)
 	}
 	return record(topic, source, now, r.know)
 }

@@ -30,12 +30,8 @@ func (q *queue) take(n int, popular []*entry) []*entry {
 	return out
 }
 
-// For container/heap.
-
-func (q *queue) Len() int { return len(*q) }
-
-func (q *queue) Less(i, j int) bool {
-	a, b := (*q)[i], (*q)[j]
+// newer reports whether a comes before b where nothing but their age counts.
+func newer(a, b *entry) bool {
 	switch {
 	case a.time != b.time:
 		return a.time > b.time
@@ -44,6 +40,12 @@ func (q *queue) Less(i, j int) bool {
 	}
 	return a.at.offset > b.at.offset
 }
+
+// For container/heap.
+
+func (q *queue) Len() int { return len(*q) }
+
+func (q *queue) Less(i, j int) bool { return newer((*q)[i], (*q)[j]) }
 
 func (q *queue) Swap(i, j int) {
 	all := *q

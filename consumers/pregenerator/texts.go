@@ -17,30 +17,62 @@ const (
 	tooManyFailures = 16
 )
 
-// write writes texts, a batch at a time, for as long as items wait.
+// write writes texts, a batch at a time, for as long as items wait or a roll-out has
+// drafts to come. Where both are so, they take turns.
 func (s *session) write(ctx context.Context) error {
+	if !s.await(ctx, s.rolls.caughtUp) { // from there on the state is this goroutine's
+		return ctx.Err()
+	}
+	drafted := false // the last batch was of drafts
 	for {
+		moved, err := s.rolls.advance(ctx)
+		if err != nil {
+			return err
+		}
+		if moved {
+			continue
+		}
 		ready, done := s.ledger.ready()
+		ready = ready && !s.rolls.silent
+		drafts := s.rolls.drafting()
 		switch {
 		case done && s.Once:
 			return errDone
-		case !ready:
+		case ready && (drafted || !drafts):
+			drafted = false
+			err = s.batch(ctx)
+		case drafts:
+			drafted = true
+			s.progress.begin()
+			err = s.rolls.draft(ctx)
+		default:
 			s.progress.end()
 			select {
 			case <-s.ledger.work:
+			case <-s.rolls.news:
 			case <-ctx.Done():
-				return ctx.Err()
+				err = ctx.Err()
 			}
-			continue
 		}
-		taken := s.ledger.take(s.cfg.Knowledge.Batch, s.popular(ctx))
-		s.progress.begin()
-		refused, err := s.texts(ctx, taken)
-		s.ledger.release(taken, refused)
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// batch writes texts of items that wait.
+func (s *session) batch(ctx context.Context) error {
+	if err := s.rolls.loadServed(); err != nil {
+		if s.Once {
+			return err
+		}
+		return nil
+	}
+	taken := s.ledger.take(s.cfg.Knowledge.Batch, s.popular(ctx))
+	s.progress.begin()
+	refused, err := s.texts(ctx, taken)
+	s.ledger.release(taken, refused)
+	return err
 }
 
 // popular asks for the popular items. They are an order, no more: without them it
@@ -70,33 +102,52 @@ func (s *session) texts(ctx context.Context, taken []entry) (refused map[string]
 	var results []result
 	var asks []Ask
 	for _, e := range taken {
-		ev, ok, err := s.readItem(ctx, e)
+		r, ask, ok, err := s.prompt(ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
-			continue
+		if ok {
+			asks, results = append(asks, ask), append(results, r)
 		}
-		it := promptItem(ev.Body)
-		system, user := s.template.Render(it)
-		asks = append(asks, Ask{system, user})
-		results = append(results, result{due: text, prompt: e.prompt, know: stream.Knowledge{
-			Item: e.id, PromptHash: s.template.Hash(it), Policy: s.Writer.Version(), Origin: stream.OriginLLM, Encoder: s.Encoder.Version(),
-		}})
 	}
-	began := time.Now()
-	tokens, err := s.ask(ctx, asks, results)
+	answered, tokens, err := s.answered(ctx, asks, results, refused)
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.publish(ctx, answered)
+	s.progress.wrote(done, tokens)
+	return refused, err
+}
+
+// prompt returns what the language model is asked about an item, and the result without
+// text; false when the item is about to change.
+func (s *session) prompt(ctx context.Context, e entry) (result, Ask, bool, error) {
+	ev, ok, err := s.readItem(ctx, e)
+	if err != nil || !ok {
+		return result{}, Ask{}, false, err
+	}
+	it := promptItem(ev.Body)
+	system, user := s.template.Render(it)
+	return result{due: text, prompt: e.prompt, know: stream.Knowledge{
+		Item: e.id, PromptHash: s.template.Hash(it), Policy: s.Writer.Version(), Origin: stream.OriginLLM, Encoder: s.Encoder.Version(),
+	}}, Ask{system, user}, true, nil
+}
+
+// answered returns those of the results that the language model has a text for, with
+// text and vector, and notes the others as refused.
+func (s *session) answered(ctx context.Context, asks []Ask, results []result, refused map[string]bool) (answered []result, tokens int, err error) {
+	began := time.Now()
+	tokens, err = s.ask(ctx, asks, results)
+	if err != nil {
+		return nil, tokens, err
+	}
 	s.metrics.wrote(tokens, time.Since(began))
-	var answered []result
 	var words []string
 	for _, r := range results {
 		if r.know.Text == "" {
 			refused[r.know.Item] = true
 			if s.refused("unanswered") {
-				s.Logger.Warn("the language model has no text for an item, which keeps the vector of its title", "item", r.know.Item)
+				s.Logger.Warn("the language model has no text for an item, which keeps what it has", "item", r.know.Item)
 			}
 			continue
 		}
@@ -104,24 +155,29 @@ func (s *session) texts(ctx context.Context, taken []entry) (refused map[string]
 	}
 	vectors, err := s.Encoder.Encode(ctx, words)
 	if err != nil {
-		return nil, fmt.Errorf("encoding texts: %w", err)
+		return nil, tokens, fmt.Errorf("encoding texts: %w", err)
 	}
 	for i := range answered {
 		answered[i].know.Vector = vectors[i]
 	}
-	done, left, err := s.out.publish(ctx, answered)
+	return answered, tokens, nil
+}
+
+// publish publishes results of the language model, hands on what their items need
+// nevertheless, and returns how many were published.
+func (s *session) publish(ctx context.Context, results []result) (int, error) {
+	done, left, err := s.out.publish(ctx, results)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
+	s.metrics.published(done)
 	for _, item := range left {
 		s.ledger.handed(1)
 		if err := s.hand(ctx, job{item: item}); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
-	s.metrics.published(done)
-	s.progress.wrote(len(done), tokens)
-	return refused, nil
+	return len(done), nil
 }
 
 // ask fills in the texts. What the model leaves empty is asked again, what it fails

@@ -24,14 +24,21 @@ import (
 	"seralm/consumers/pregenerator"
 	"seralm/models/encoder"
 	"seralm/models/llm"
+	"seralm/models/snapshot"
 	"seralm/stream"
 )
 
-// Writer is a language model as the pregenerator uses it.
+// Writer is a language model as the pregenerator uses it, as it is or with a policy's
+// adapter.
 type Writer struct {
 	model    *llm.Model
 	version  stream.ModelVersion
 	sampling llm.Sampling
+	lora     llm.LoRA
+
+	adapter *llm.Policy                // nil until the first policy is loaded
+	blank   map[string]snapshot.Tensor // an adapter that has learnt nothing
+	loaded  *stream.ModelVersion       // the policy; nil for the model as it is
 }
 
 // LoadWriter reads the language model that the configuration names. Close it after use.
@@ -40,7 +47,7 @@ func LoadWriter(cfg config.Config) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(m, version, cfg.Knowledge), nil
+	return New(m, version, cfg), nil
 }
 
 // LoadModel reads the language model that the configuration names, and says which it is.
@@ -71,13 +78,56 @@ func LoadModel(cfg config.Config) (*llm.Model, stream.ModelVersion, error) {
 }
 
 // New makes a writer of a model that is there already, which becomes the writer's.
-func New(m *llm.Model, version stream.ModelVersion, k config.Knowledge) *Writer {
-	return &Writer{m, version, llm.Sampling{Temperature: k.Temperature, TopP: k.TopP, MaxTokens: k.MaxTokens}}
+func New(m *llm.Model, version stream.ModelVersion, cfg config.Config) *Writer {
+	k, a := cfg.Knowledge, cfg.Alignment
+	return &Writer{
+		model: m, version: version, sampling: llm.Sampling{Temperature: k.Temperature, TopP: k.TopP, MaxTokens: k.MaxTokens},
+		lora: llm.LoRA{Rank: a.Rank, Alpha: a.Scale, Targets: a.Targets, Seed: a.Seed, LearningRate: a.LearningRate, ClipNorm: a.ClipNorm},
+	}
 }
 
 // Version names the model by its file's name and contents: in another folder it is the
-// same, under another name it is not.
-func (w *Writer) Version() stream.ModelVersion { return w.version }
+// same, under another name it is not. With an adapter it is the policy's.
+func (w *Writer) Version() stream.ModelVersion {
+	if w.loaded != nil {
+		return *w.loaded
+	}
+	return w.version
+}
+
+// Load takes the adapter of a policy's snapshot, or with nil is the model as it is again.
+// The adapter must have been learnt on these weights, with alignment.rank, scale and
+// targets as here; on an error the writer is what it was.
+func (w *Writer) Load(p *stream.PolicySnapshot) error {
+	if p == nil {
+		if w.loaded == nil {
+			return nil
+		}
+		if err := w.adapter.Restore(w.blank); err != nil {
+			return err
+		}
+		w.loaded = nil
+		return nil
+	}
+	state, err := snapshot.DecodeTensors(p.Adapter)
+	if err != nil {
+		return fmt.Errorf("the adapter of policy %s: %w", p.Policy, err)
+	}
+	if w.adapter == nil {
+		if w.adapter, err = w.model.Adapt(w.lora); err != nil {
+			return err
+		}
+		if w.blank, err = w.adapter.State(); err != nil {
+			return err
+		}
+	}
+	if err := w.adapter.Restore(state); err != nil {
+		return fmt.Errorf("the adapter of policy %s: %w", p.Policy, err)
+	}
+	version := p.Policy
+	w.loaded = &version
+	return nil
+}
 
 // Write samples a text for each ask: the same ones for the same asks.
 func (w *Writer) Write(ctx context.Context, asks []pregenerator.Ask, attempt int) ([]pregenerator.Answer, error) {

@@ -22,6 +22,7 @@ import (
 	"seralm/config"
 	"seralm/consumers/pregenerator"
 	"seralm/models/llm"
+	"seralm/models/snapshot"
 	"seralm/stream"
 )
 
@@ -68,7 +69,7 @@ func TestItemsToTextsAndVectors(t *testing.T) {
 	m, err := llm.Random(llm.Config{Vocab: 259, Dim: 16, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 8, Inner: 24, Context: 4096, Theta: 1e4, Eps: 1e-5, Tied: true},
 		1, llm.Options{Type: "float32", Threads: 1})
 	require.NoError(t, err)
-	w := New(m, stream.ModelVersion{Name: "random"}, cfg.Knowledge)
+	w := New(m, stream.ModelVersion{Name: "random"}, cfg)
 	defer w.Close()
 	e, err := LoadEncoder(cfg)
 	require.NoError(t, err)
@@ -119,6 +120,60 @@ func TestTheSameAsksHaveTheSameAnswers(t *testing.T) {
 	cancel()
 	_, err = w.Write(ctx, asks, 0)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A policy as its trainer publishes it writes otherwise, and without it the model is to
+// the byte what it was.
+func TestAPolicyIsLoadedAndTakenOffAgain(t *testing.T) {
+	cfg := tiny(func(k *config.Knowledge) { k.Temperature = 1 })
+	cfg.Alignment.LearningRate = 0.5
+	learnt := func(cfg config.Config) []byte {
+		m, err := llm.Load(tinyModel, llm.Options{Type: "float32", Threads: 1})
+		require.NoError(t, err)
+		defer m.Close()
+		a := cfg.Alignment
+		p, err := m.Adapt(llm.LoRA{Rank: a.Rank, Alpha: a.Scale, Targets: a.Targets, Seed: a.Seed, LearningRate: a.LearningRate})
+		require.NoError(t, err)
+		ask, err := m.Chat("s", "a")
+		require.NoError(t, err)
+		_, err = p.Train(t.Context(), []llm.Example{{Prompt: ask, Tokens: []int32{5, 6, 7}, Coefficients: []float32{1, 1, 1}}}, 1)
+		require.NoError(t, err)
+		state, err := p.State()
+		require.NoError(t, err)
+		raw, err := snapshot.EncodeTensors(state)
+		require.NoError(t, err)
+		return raw
+	}
+	w, err := LoadWriter(cfg)
+	require.NoError(t, err)
+	defer w.Close()
+	asks := []pregenerator.Ask{{System: "s", User: "a"}, {System: "s", User: "b"}}
+	write := func() []pregenerator.Answer {
+		answers, err := w.Write(t.Context(), asks, 0)
+		require.NoError(t, err)
+		return answers
+	}
+	base, plain := w.Version(), write()
+	require.NoError(t, w.Load(nil))
+
+	p := stream.PolicySnapshot{Policy: stream.ModelVersion{Name: "policy", Step: 7}, Adapter: learnt(cfg)}
+	require.NoError(t, w.Load(&p))
+	require.Equal(t, p.Policy, w.Version())
+	aligned := write()
+	require.NotEqual(t, plain, aligned)
+
+	other := cfg
+	other.Alignment.Rank = 3
+	wrong := stream.PolicySnapshot{Policy: stream.ModelVersion{Name: "policy", Step: 8}, Adapter: learnt(other)}
+	require.ErrorContains(t, w.Load(&wrong), "rank")
+	wrong.Adapter = []byte("none")
+	require.ErrorContains(t, w.Load(&wrong), "policy@8")
+	require.Equal(t, p.Policy, w.Version())
+	require.Equal(t, aligned, write(), "what failed to load has no effect")
+
+	require.NoError(t, w.Load(nil))
+	require.Equal(t, base, w.Version())
+	require.Equal(t, plain, write())
 }
 
 func TestAVersionIsOfTheContents(t *testing.T) {

@@ -1,0 +1,75 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"seralm/config"
+	"seralm/stream"
+)
+
+// scan hands what the topic of roll-outs holds now to fn, oldest first. What is invalid
+// has no effect for any reader.
+func scan(ctx context.Context, cfg config.Kafka, fn func(body any)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	caughtUp := false
+	err := stream.Follow(ctx, cfg, stream.NamesOf(cfg.TopicPrefix).Rollouts(), func(rec *kgo.Record) error {
+		if body, err := stream.DecodeRolloutRecord(rec); err == nil && body != nil {
+			fn(body)
+		}
+		return nil
+	}, func() { caughtUp = true; cancel() })
+	if caughtUp {
+		return nil
+	}
+	return err
+}
+
+// State returns the newest roll-out; its ID is 0 when there never was one.
+func State(ctx context.Context, cfg config.Kafka) (st stream.Rollout, err error) {
+	err = scan(ctx, cfg, func(body any) {
+		if b, ok := body.(stream.Rollout); ok {
+			st = b
+		}
+	})
+	return st, err
+}
+
+// Text is a text of an item beside the served one.
+type Text struct {
+	What      string // what it is to a roll-out
+	Knowledge stream.Knowledge
+}
+
+// Beside returns the texts of an item beside the served one: what the newest roll-out
+// proposes, and what a rollback would put back.
+func Beside(ctx context.Context, cfg config.Kafka, item string) ([]Text, error) {
+	var st stream.Rollout
+	drafts := map[int64]stream.Draft{} // by roll-out; there are as many as slots
+	err := scan(ctx, cfg, func(body any) {
+		switch b := body.(type) {
+		case stream.Rollout:
+			st = b
+		case stream.Draft:
+			if b.Item == item {
+				drafts[b.Rollout] = b
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Text
+	if d, ok := drafts[st.ID]; ok && st.Proposed() {
+		out = append(out, Text{fmt.Sprintf("draft of roll-out %d, %s", st.ID, st.Phase), d.Candidate})
+	}
+	if st.Served != nil && st.Return {
+		if d, ok := drafts[st.Served.Rollout]; ok {
+			out = append(out, Text{fmt.Sprintf("before roll-out %d", d.Rollout), d.Served})
+		}
+	}
+	return out, nil
+}
