@@ -54,3 +54,27 @@ func TestTheLanguageModelIsAlignedWithTheStream(t *testing.T) {
 	require.Contains(t, out, "lora_B.weight [32 8]")
 	require.NoError(t, q.terminate())
 }
+
+// The same without a broker, and its texts as an arm.
+func TestAlignmentOnADataSet(t *testing.T) {
+	dir := t.TempDir()
+	settings := slices.Concat([]string{"SERALM_DATA_DIR=" + dir}, small, aligning)
+	eval := func(args ...string) (out, errs string) {
+		out, errs, status := call(t, seralm, settings, append([]string{"eval"}, args...)...)
+		require.Zero(t, status, errs)
+		return out, errs
+	}
+	data := []string{"--dataset", "../testdata/ml-latest-small", "--limit", "1500", "--epochs", "1"}
+	align := slices.Concat([]string{"align", "--dir", dir + "/align"}, data)
+	eval(append(align, "--iterations", "2")...)
+	_, errs := eval(append(align, "--iterations", "3", "--texts", dir+"/aligned.json", "--items", "7")...)
+	require.Contains(t, errs, "going on after iteration 2")
+	eval(append(align, "--best-of", "3", "--texts", dir+"/best.json", "--items", "7")...)
+	for _, arm := range []string{"aligned", "best", "best.first"} {
+		out, _ := eval(slices.Concat([]string{"leaveoneout", "--knowledge", dir + "/" + arm + ".json", "--json", dir + "/loo.json", "--arm", arm}, data)...)
+		require.Contains(t, out, arm)
+	}
+	_, errs, status := call(t, seralm, settings, append([]string{"eval"}, append(align, "--adapter", "none", "--iterations", "1")...)...)
+	require.NotZero(t, status)
+	require.Contains(t, errs, "leave --iterations out")
+}

@@ -16,7 +16,7 @@ import (
 // Iteration is a line of the progress file.
 type Iteration struct {
 	Iteration int64   `json:"iteration"`
-	Reward    float64 `json:"reward"`        // mean, of the texts: p(y|x,s), or nats of the whole objective
+	Reward    float64 `json:"reward"`        // mean, of the texts: p(y|x,s), or nats of the whole objective for each draw of the item
 	Spread    float64 `json:"spread"`        // standard deviation of the rewards of an item's texts, root mean square over items
 	Best      float64 `json:"best"`          // mean of the best reward of each item
 	Advantage float64 `json:"advantage"`     // root mean square, clipped

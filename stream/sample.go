@@ -67,7 +67,7 @@ type SnapshotVersion struct {
 type RewardKind string
 
 // The kinds: p(y|x,s) of the one instance, or the change of the whole objective in
-// nats when the item has this text.
+// nats when the item has this text, for each instance that draws the item.
 const (
 	RewardInstance  RewardKind = "instance"
 	RewardCatalogue RewardKind = "catalogue"

@@ -234,6 +234,30 @@ func (j *judge) catalogue(ctx context.Context, recent *recent, own *vocab.Vocabu
 	return rewards, nil
 }
 
+// chance is how many of the instances would, on average, have texts be about the item:
+// the odds of Sampler.Choose where all items can be written about.
+func chance(known []encoded, item int32) (n float64) {
+	for _, k := range known {
+		x := map[int32]bool{}
+		if slices.Contains(k.x, item) {
+			for _, r := range k.x {
+				if r != k.y && r >= vocab.FirstItem {
+					x[r] = true
+				}
+			}
+		}
+		switch {
+		case k.y == item:
+			if n += 0.5; !slices.ContainsFunc(k.x, func(r int32) bool { return r != k.y && r >= vocab.FirstItem }) {
+				n += 0.5 // there is no other
+			}
+		case x[item]:
+			n += 0.5 / float64(len(x))
+		}
+	}
+	return n
+}
+
 func (j *judge) close() {
 	if j != nil {
 		j.users.Close()

@@ -203,3 +203,30 @@ func TestAnInstanceRewardIsTheProbability(t *testing.T) {
 		}
 	}
 }
+
+// chance is what Choose does, on average over its seeds.
+func TestChanceIsHowOftenAnItemIsDrawn(t *testing.T) {
+	j, recent, own, _ := judged(t, 6, 40)
+	known, err := recent.encode(t.Context(), j, own)
+	require.NoError(t, err)
+	const seeds = 3000
+	s := &Sampler{own: own, judge: j, recent: recent}
+	s.cfg.Every = 1
+	drawn := map[string]float64{}
+	for seed := range uint64(seeds) {
+		s.cfg.Seed = seed
+		for i, in := range recent.ring {
+			in.at.offset = int64(i)
+			if item, ok := s.Choose(in.Instance, func(string) bool { return true }); ok {
+				drawn[item] += 1. / seeds
+			}
+		}
+	}
+	total := 0.0
+	for item := int32(vocab.FirstItem); int(item) < j.rows; item++ {
+		n := chance(known, item)
+		total += n
+		require.InDelta(t, drawn[j.items.ID(item)], n, 0.15, "item row %d", item)
+	}
+	require.InDelta(t, float64(len(known)), total, 1e-9, "each instance draws one item")
+}

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		length: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "seralm_generator_text_tokens", Help: "Length of a sampled text in tokens.", Buckets: prometheus.ExponentialBuckets(4, 2, 9),
 		}),
-		reward:          gauge("reward", "Mean reward of the last sample's texts: p(y|x,s), or nats of the whole objective (alignment.reward)."),
+		reward:          gauge("reward", "Mean reward of the last sample's texts: p(y|x,s), or nats of the whole objective for each draw of the item (alignment.reward)."),
 		spread:          gauge("reward_spread", "Standard deviation of the rewards of the last sample's texts."),
 		perSecond:       gauge("tokens_per_second", "Tokens sampled a second while texts were written last."),
 		policyStep:      gauge("policy_step", "Iterations that the policy in use had learnt."),

@@ -249,7 +249,7 @@ func (s *Sampler) value(ctx context.Context, c Chosen, to *stream.Sample, vector
 	}
 	rewards := p
 	if to.Reward == stream.RewardCatalogue {
-		if rewards, err = s.judge.catalogue(ctx, s.recent, s.own, item, rows); err != nil {
+		if rewards, err = s.share(ctx, item, rows); err != nil {
 			return err
 		}
 	}
@@ -267,6 +267,30 @@ func (s *Sampler) value(ctx context.Context, c Chosen, to *stream.Sample, vector
 	}
 	s.metrics.judged(rewards)
 	return nil
+}
+
+// share is the catalogue reward of each row that a text makes of the item, for each
+// instance that draws the item. What a text does to the whole objective grows with how
+// often its item is taken, and so does how often the item is drawn: a policy that was
+// taught the former as often as the latter would learn of few items what is true of them
+// alone. Divided by its chance, a draw stands for what all items together are worth.
+func (s *Sampler) share(ctx context.Context, item int32, rows [][]float32) ([]float64, error) {
+	rewards, err := s.judge.catalogue(ctx, s.recent, s.own, item, rows)
+	if err != nil {
+		return nil, err
+	}
+	known, err := s.recent.encode(ctx, s.judge, s.own)
+	if err != nil {
+		return nil, err
+	}
+	n := chance(known, item)
+	if n == 0 {
+		return nil, &unjudged{"not_recent", errors.New("no instance of the reservoir is of the item")}
+	}
+	for i := range rewards {
+		rewards[i] /= n
+	}
+	return rewards, nil
 }
 
 func promptItem(it stream.Item) prompts.Item {

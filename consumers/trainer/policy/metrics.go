@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		step:      gauge("step", "Iterations made since the policy began."),
-		reward:    gauge("reward", "Mean reward of the last iteration's texts: p(y|x,s), or nats of the whole objective (alignment.reward)."),
+		reward:    gauge("reward", "Mean reward of the last iteration's texts: p(y|x,s), or nats of the whole objective for each draw of the item (alignment.reward)."),
 		deviation: gauge("reward_deviation", "Running deviation of rewards within a sample, which scales the advantages; 0 with alignment.reward instance."),
 		kl:        gauge("kl_nats", "Nats per text between the policy and the model that it began as, on the last iteration's texts."),
 		norm:      gauge("gradient_norm", "Norm of the last iteration's gradient, before it was clipped."),

@@ -188,14 +188,14 @@ func (t *Trainer) setAside(ctx context.Context, records []*kgo.Record, poison, b
 		if err == nil {
 			var u *unusable
 			if err = bad[i]; errors.As(err, &u) {
-				reason = u.what
+				reason, err = u.what, u.err
 			}
 		}
 		if err == nil {
 			continue
 		}
 		t.metrics.samples.WithLabelValues(resultBad).Inc()
-		t.log.Warn("a sample cannot be learnt from", "partition", rec.Partition, "offset", rec.Offset, "error", err)
+		t.log.Warn("a sample cannot be learnt from", "partition", rec.Partition, "offset", rec.Offset, "reason", reason, "error", err)
 		if err := t.letters.Put(context.WithoutCancel(ctx), rec, reason, err); err != nil {
 			return err
 		}
