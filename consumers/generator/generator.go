@@ -128,7 +128,7 @@ func (g *Generator) Run(ctx context.Context) error {
 func (g *Generator) onItem(rec *kgo.Record) error {
 	ev, err := stream.DecodeItem(rec)
 	if err != nil {
-		return nil //nolint:nilerr // the consumers of items set it aside; nobody writes about it
+		return nil // the consumers of items set it aside; nobody writes about it
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
