@@ -92,7 +92,9 @@ type tally struct {
 
 func (s *tally) add(c Candidate, o Options, advantage float64, w []float64, truncated int, clipped bool) {
 	s.texts++
-	s.aa += advantage * advantage
+	if !o.asTheyAre() {
+		s.aa += advantage * advantage
+	}
 	s.tokens += c.Tokens
 	s.truncated += truncated
 	if clipped {

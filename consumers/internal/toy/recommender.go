@@ -40,7 +40,7 @@ func Snapshot(name string, step int64, items, good int) *snapshot.Snapshot {
 	s.Model, s.Epoch, s.Step = name, 1, step
 	s.Architecture = snapshot.Architecture{Name: "bag", Rows: vocab.FirstItem + items, Dim: Dim, MaxLen: 8}
 	r := rand.New(rand.NewPCG(1, uint64(step)))
-	table := []float32{0, 0, 0, 0, 1, 0, 0, 0} // of padding and the unknown item
+	table := []float32{Dim: 1, 2*Dim - 1: 0} // of padding and the unknown item
 	for i := range items {
 		s.IDs = append(s.IDs, fmt.Sprint("i", i))
 		table = append(table, 1)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -146,26 +147,17 @@ func (s *System) Publish(snap *snapshot.Snapshot) {
 // Samples is the whole samples topic in the order of the samples' times.
 func (s *System) Samples() (out []stream.Event[stream.Sample]) {
 	s.Helper()
-	merge, err := stream.NewMerge(s.Context(), s.Config.Kafka, s.Names().Samples(), nil)
-	require.NoError(s, err)
-	defer merge.Close()
-	require.NoError(s, stream.AwaitSettled(s.Context(), kadm.NewClient(s.Client), s.Names().Samples()))
-	for {
-		lag, err := merge.Lag(s.Context())
-		require.NoError(s, err)
-		ctx, cancel := context.WithTimeout(s.Context(), time.Second)
-		recs, err := merge.Batch(ctx, 1000, 0)
-		cancel()
-		if err != nil && lag < 20 { // transactions' markers at the end of each partition
-			return out
-		}
-		require.NoError(s, err)
-		for _, rec := range recs {
-			ev, err := stream.DecodeSample(rec)
-			require.NoError(s, err)
-			out = append(out, ev)
-		}
-	}
+	ctx, cancel := context.WithCancel(s.Context())
+	defer cancel()
+	require.NoError(s, stream.AwaitSettled(ctx, kadm.NewClient(s.Client), s.Names().Samples()))
+	err := stream.Follow(ctx, s.Config.Kafka, s.Names().Samples(), func(rec *kgo.Record) error {
+		ev, err := stream.DecodeSample(rec)
+		out = append(out, ev)
+		return err
+	}, cancel)
+	require.ErrorIs(s, err, context.Canceled)
+	slices.SortFunc(out, func(a, b stream.Event[stream.Sample]) int { return a.Time.Compare(b.Time) })
+	return out
 }
 
 // Policies is what the policy's trainer has published, oldest first.
