@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"seralm/models/tensor"
+
 	"seralm/models/safetensors"
 )
 
@@ -173,12 +175,21 @@ func TestGGUFFilesThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestTheTypeIsThatWhichTheDeviceComputes(t *testing.T) {
+	kind, err := Options{Type: "auto", Device: "cuda:0"}.kind()
+	require.NoError(t, err)
+	require.Equal(t, tensor.BFloat16, kind)
+	m, err := Load("testdata/tiny", Options{Type: "auto"})
+	require.NoError(t, err)
+	m.Close()
+}
+
 func TestOptionsThatAreRefused(t *testing.T) {
 	for want, o := range map[string]Options{
-		`type "fp16": it is float32 or bf16`: {Type: "fp16"},
-		`no such device "gpu"`:               {Device: "gpu"},
-		`-1 threads`:                         {Threads: -1},
-		`batch of -1`:                        {Batch: -1},
+		`type "fp16": it is float32, bf16 or auto`: {Type: "fp16"},
+		`no such device "gpu"`:                     {Device: "gpu"},
+		`-1 threads`:                               {Threads: -1},
+		`batch of -1`:                              {Batch: -1},
 	} {
 		_, err := Load("testdata/tiny", o)
 		require.ErrorContains(t, err, want)
