@@ -3,11 +3,14 @@ package align
 import "math"
 
 // Deviation is the running deviation of rewards within a sample, by which the
-// catalogue's advantages are scaled: their unit, nats of a whole log, is nobody's. The
-// zero value knows nothing yet. It is a value to keep: saved exactly (JSON does), a
-// run that goes on is the run that did not stop.
+// catalogue's advantages are scaled: their unit, nats of a whole log, is nobody's. It is
+// the geometric mean of the samples' own: these differ fortyfold between items, and the
+// root of their mean square would be that of the few items whose texts are the loudest,
+// beside which nothing would be learnt of all others. The zero value knows nothing yet.
+// It is a value to keep: saved exactly (JSON does), a run that goes on is the run that
+// did not stop.
 type Deviation struct {
-	Sum    float64 `json:"sum"`    // of the samples' variances, older ones counting less
+	Sum    float64 `json:"sum"`    // of the logarithms of samples' deviations, older ones counting less
 	Weight float64 `json:"weight"` // of the samples in Sum
 }
 
@@ -20,10 +23,11 @@ func (d Deviation) Value() float64 {
 	if d.Weight == 0 {
 		return 0
 	}
-	return math.Sqrt(d.Sum / d.Weight)
+	return math.Exp(d.Sum / d.Weight)
 }
 
-// add counts a sample's rewards.
+// add counts a sample's rewards. A sample whose rewards are all the same says nothing of
+// their scale.
 func (d Deviation) add(s Sample) Deviation {
 	k := float64(len(s.Candidates))
 	mean, square := 0.0, 0.0
@@ -33,7 +37,10 @@ func (d Deviation) add(s Sample) Deviation {
 	for _, c := range s.Candidates {
 		square += (c.Reward - mean) * (c.Reward - mean) / (k - 1)
 	}
-	return Deviation{remember*d.Sum + square, remember*d.Weight + 1}
+	if square == 0 {
+		return d
+	}
+	return Deviation{remember*d.Sum + math.Log(square)/2, remember*d.Weight + 1}
 }
 
 // advantages of the candidates before they are clipped; scale divides the catalogue's.

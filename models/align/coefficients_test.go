@@ -63,14 +63,14 @@ func TestCoefficientsOfAPairByHand(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := Coefficients([]Sample{pair()}, c.o, Deviation{0.5, 2})
+			r, err := Coefficients([]Sample{pair()}, c.o, Deviation{2 * math.Log(0.5), 2})
 			require.NoError(t, err)
 			require.Len(t, r.Coefficients[0], 2)
 			for i, want := range c.want {
 				require.InDeltaSlice(t, want, r.Coefficients[0][i], 1e-6)
 			}
 			// Two samples: each counts half.
-			r, err = Coefficients([]Sample{pair(), pair()}, c.o, Deviation{0.5, 2})
+			r, err = Coefficients([]Sample{pair(), pair()}, c.o, Deviation{2 * math.Log(0.5), 2})
 			require.NoError(t, err)
 			for i, want := range c.want {
 				for j, v := range want {
@@ -129,7 +129,7 @@ func TestTheDeviationIsOfWhatCameBefore(t *testing.T) {
 	second, err := Coefficients(batch(0, 1000), o, first.Deviation)
 	require.NoError(t, err)
 	require.InDelta(t, math.Sqrt(50), second.Stats.Deviation, 1e-9)
-	require.Greater(t, second.Deviation.Value(), 100.0)
+	require.InDelta(t, math.Exp((0.99*math.Log(math.Sqrt(50))+math.Log(100*math.Sqrt(50)))/1.99), second.Deviation.Value(), 1e-9, "a loud item is one of two")
 	third, err := Coefficients(batch(5, 5), o, Deviation{})
 	require.NoError(t, err)
 	require.Equal(t, [][][]float32{{{0, 0}, {0}}}, third.Coefficients, "no two rewards differ")

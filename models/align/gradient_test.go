@@ -20,7 +20,7 @@ func onPolicy(length int, stop bool) *world {
 }
 
 // unit is a deviation of 1.
-var unit = Deviation{1, 1}
+var unit = Deviation{0, 1}
 
 func TestAllTextsAreEnumerated(t *testing.T) {
 	p := newTable(3, false, 1)
@@ -87,7 +87,7 @@ func TestLeaveOneOutOfTheCatalogueIsUnbiased(t *testing.T) {
 		if k == 3 {
 			exact = w.policy.gradient(func() float64 { return w.policy.expected(w.rewards) })
 		}
-		got := w.expectation(t, plain(Catalogue, LeaveOneOut), Deviation{3 * deviation * deviation, 3}, k)
+		got := w.expectation(t, plain(Catalogue, LeaveOneOut), Deviation{3 * math.Log(deviation), 3}, k)
 		exactly(t, scaled(exact, 1/deviation), got)
 	}
 }
