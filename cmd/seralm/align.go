@@ -87,13 +87,14 @@ func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnaps
 			return nil
 		}
 		blob, err := chunks.Add(rec)
-		switch {
-		case err != nil || blob == nil: // what is damaged has no effect for any reader
-		case name == cfg.Alignment.Name:
+		if err != nil || blob == nil {
+			return nil //nolint:nilerr // what is damaged has no effect for any reader
+		}
+		if name == cfg.Alignment.Name {
 			if s, err := stream.DecodePolicySnapshot(blob); err == nil && (p == nil || s.Newer(*p)) {
 				p = &s
 			}
-		default:
+		} else {
 			if m, err := snapshot.DecodeManifest(blob.Manifest); err == nil && (r == nil || r.Version().Less(m.Version())) {
 				r = &m
 			}

@@ -90,6 +90,9 @@ func TestKilledAtAnyMomentNoTextIsWrittenTwiceAndNoneIsMissing(t *testing.T) {
 // Whenever it is killed, each draft is written once, each is promoted once, and each text
 // comes back once, as it was.
 func TestKilledAtAnyMomentARolloutGoesOnWhereItWas(t *testing.T) {
+	if racing {
+		t.Skip("some thirty processes, minutes under the race detector: tried without it; the other tests of roll-outs are raced")
+	}
 	s := newSystem(t)
 	const items = 160
 	s.announce(0, items)
@@ -107,9 +110,13 @@ func TestKilledAtAnyMomentARolloutGoesOnWhereItWas(t *testing.T) {
 				return
 			}
 			cmd, ended, out := s.spawn()
-			until := s.length(s.names().Knowledge(), s.names().Rollouts()) + 1 + rand.IntN(90)
+			was := s.length(s.names().Knowledge(), s.names().Rollouts())
+			until := was + 1 + rand.IntN(90)
 			s.eventually("it goes on", func() bool {
-				return s.length(s.names().Knowledge(), s.names().Rollouts()) >= until || len(ended) > 0 || reached()
+				is := s.length(s.names().Knowledge(), s.names().Rollouts())
+				news := is != was // only then is a phase read, which reads a topic and takes the child's time
+				was = is
+				return is >= until || len(ended) > 0 || news && reached()
 			})
 			_ = cmd.Process.Kill() // SIGKILL, unless it has ended
 			var exit *exec.ExitError

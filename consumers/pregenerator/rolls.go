@@ -26,7 +26,7 @@ type rolls struct {
 	news     chan struct{} // told when there may be something to do
 
 	state  stream.Rollout  // ID 0: there never was one
-	plan   []string        // items to draft next, the first first
+	plan   []string        // items to draft next, in order
 	passed map[string]bool // items of this roll-out that the language model had no answer to
 	silent bool            // the policy that is served cannot be loaded: no texts are written
 

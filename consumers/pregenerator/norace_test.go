@@ -1,0 +1,5 @@
+//go:build !race
+
+package pregenerator
+
+const racing = false
