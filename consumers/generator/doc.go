@@ -22,7 +22,7 @@
 // If you are debugging
 //
 //	an instance that is not sampled           generator.go (collect), choose.go
-//	a history that lacks an item              histories.go
+//	a history that lacks an item              package instances
 //	samples twice, or a gap                   state.go, generator.go (commit, rewind)
 //	a generator that waits                    generator.go (refresh), align.Pacer
 //	a reward or p(y|x,s) that is off          judge.go; catalogue rewards: align.Reservoir, recent.go

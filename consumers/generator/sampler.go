@@ -13,6 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"seralm/config"
+	"seralm/consumers/internal/instances"
 	"seralm/models/snapshot"
 	"seralm/models/vocab"
 	"seralm/prompts"
@@ -23,7 +24,7 @@ import (
 // recommender: the generator without the log. It is not safe for concurrent use.
 type Sampler struct {
 	cfg       config.Alignment
-	histories *histories
+	histories *instances.Histories
 	own       *vocab.Vocabulary // of histories
 	template  *prompts.Template
 	policy    Policy
@@ -41,9 +42,9 @@ func NewSampler(cfg config.Config, o Options) (*Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := newHistories(min(cfg.Recommender.MaxLen, stream.MaxSampleHistory), cfg.Trainer.MaxUsers, cfg.Trainer.DedupWindow)
+	h := instances.New(min(cfg.Recommender.MaxLen, stream.MaxSampleHistory), cfg.Trainer.MaxUsers, cfg.Trainer.DedupWindow)
 	return &Sampler{
-		cfg: cfg.Alignment, histories: h, own: h.items, template: template, policy: o.Policy, encoder: o.Encoder, open: o.Open,
+		cfg: cfg.Alignment, histories: h, own: h.Items, template: template, policy: o.Policy, encoder: o.Encoder, open: o.Open,
 		recent: newRecent(cfg.Alignment.Reservoir), metrics: newMetrics(o.Registry),
 	}, nil
 }
@@ -51,7 +52,8 @@ func NewSampler(cfg config.Config, o Options) (*Sampler, error) {
 // Observe takes the next interaction of the stream, and returns the instance that it
 // is; false for a user's first one, and for one that was seen before.
 func (s *Sampler) Observe(ev stream.Event[stream.Interaction]) (Instance, bool) {
-	in, ok := s.histories.take(ev)
+	seen, ok := s.histories.Take(ev)
+	in := Instance{user: seen.User, x: seen.X, y: seen.Y, at: place{ev.Partition, ev.Offset}}
 	if ok && s.cfg.Reward == string(stream.RewardCatalogue) {
 		s.recent.add(in)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
+	"seralm/consumers/internal/instances"
 	"seralm/stream"
 )
 
@@ -21,10 +22,8 @@ type instance struct {
 
 // remembered is an instance in the rows of the reader's vocabulary.
 type remembered struct {
-	user    string
-	history []int32
-	target  int32
-	time    time.Time
+	instances.Instance
+	time time.Time
 }
 
 // heldOut returns the newest interactions, at most so many, that lie at or behind the
@@ -34,7 +33,7 @@ type remembered struct {
 func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, length, most int) ([]instance, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	users := newHistories(length, cfg.Trainer.MaxUsers, cfg.Trainer.DedupWindow)
+	users := instances.New(length, cfg.Trainer.MaxUsers, cfg.Trainer.DedupWindow)
 	newest := map[int32]*ring{} // by partition
 	caughtUp := false
 	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions(), func(rec *kgo.Record) error {
@@ -42,14 +41,14 @@ func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, lengt
 		if err != nil {
 			return nil //nolint:nilerr // the trainer dead-letters it
 		}
-		in, ok := users.take(ev)
+		in, ok := users.Take(ev)
 		if !ok || rec.Offset < from[rec.Partition] {
 			return nil
 		}
 		if newest[rec.Partition] == nil {
 			newest[rec.Partition] = &ring{most: most}
 		}
-		newest[rec.Partition].add(in)
+		newest[rec.Partition].add(remembered{in, ev.Time})
 		return nil
 	}, func() { caughtUp = true; cancel() })
 	if !caughtUp {
@@ -60,13 +59,13 @@ func heldOut(ctx context.Context, cfg config.Config, from map[int32]int64, lengt
 		all = append(all, r.held...)
 	}
 	slices.SortFunc(all, func(a, b remembered) int {
-		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.user, b.user))
+		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.User, b.User))
 	})
 	var out []instance
 	for _, r := range all[max(0, len(all)-most):] {
-		in := instance{user: r.user, y: users.items.ID(r.target)}
-		for _, row := range r.history {
-			in.x = append(in.x, users.items.ID(row))
+		in := instance{user: r.User, y: users.Items.ID(r.Y)}
+		for _, row := range r.X {
+			in.x = append(in.x, users.Items.ID(row))
 		}
 		out = append(out, in)
 	}
