@@ -102,8 +102,8 @@ func TestWhatMayBeDoneToARollout(t *testing.T) {
 		require.Equal(t, want.promote, st.Promotable(), phase)
 		require.Equal(t, want.back, st.Withdrawable(), phase)
 	}
-	st.Return = false
-	require.Empty(t, st.Withdrawable())
+	st.Phase, st.Return = RolloutHeld, false
+	require.Equal(t, []int64{2}, st.Withdrawable(), "the served one has no way back")
 	require.Equal(t, 1, st.FreeSlot())
 	st.Previous = &ServedPolicy{Slot: 1}
 	require.Equal(t, 2, st.FreeSlot())
