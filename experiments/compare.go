@@ -48,6 +48,9 @@ func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]
 	}
 	var out []Comparison
 	for _, m := range Metrics() {
+		if !armA.measured(m) || !armB.measured(m) {
+			continue
+		}
 		c := Comparison{Metric: m}
 		var differences []metrics.Sample
 		for _, s := range seeds {
@@ -94,6 +97,14 @@ func (c Cases) sample(metric string) (metrics.Sample, error) {
 		s.Users = append(s.Users, int(u))
 	}
 	return s, err
+}
+
+// measured tells whether all runs of the arm have the metric.
+func (a *ArmResult) measured(metric string) bool {
+	return !slices.ContainsFunc(a.Runs, func(r Run) bool {
+		values, _ := r.Cases.Values(metric)
+		return len(values) == 0
+	})
 }
 
 // interval is that of an arm alone.

@@ -118,18 +118,20 @@ func (a Arm) run(ctx context.Context, h histories, s split, seed uint64, progres
 		}
 		run.Cases, err = judge(ctx, model, s.test)
 	} else {
-		run.Cases, err = a.learn(ctx, model, cfg, s, hidden, &run, progress)
+		run.Cases, err = a.learn(ctx, model, cfg, s, learnt, hidden, &run, progress)
 	}
 	if err != nil {
 		return run, err
 	}
+	run.Cases.Seen = seen(s)
 	run.Test, run.Seconds = run.Cases.Means(), time.Since(run.Began).Seconds()
 	return run, nil
 }
 
 // learn teaches a model in epochs and answers with the best of them, as it would be
 // served: the item table folded, and hidden items as rows made of their vectors alone.
-func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Recommender, s split, hidden []string, run *Run, progress io.Writer) (Cases, error) {
+// items are the ids of the rows that are learnt.
+func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Recommender, s split, items, hidden []string, run *Run, progress io.Writer) (Cases, error) {
 	f, err := fit(ctx, model, s, cfg.MaxLen, cfg.LearningRate, a.Training, cfg.Seed, progress)
 	if err != nil {
 		return Cases{}, err
@@ -147,10 +149,45 @@ func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Rec
 		return Cases{}, err
 	}
 	defer served.Close()
-	if err := served.Restore(f.state, s.rows+len(hidden)); err != nil {
+	rows := s.rows + len(hidden)
+	if err := served.Restore(f.state, rows); err != nil {
 		return Cases{}, err
 	}
-	return judge(ctx, served, s.test)
+	cases, err := judge(ctx, served, s.test)
+	if err != nil || a.Knowledge.vectors == nil || len(hidden) > 0 {
+		return cases, err
+	}
+	// Each target once more, as a row made of its vector alone.
+	stands, targets := map[int32]int32{}, []string{}
+	for _, c := range s.test {
+		if _, ok := stands[c.target]; !ok {
+			stands[c.target] = int32(rows + len(targets))
+			targets = append(targets, items[c.target-vocab.FirstItem])
+		}
+	}
+	if err := a.Knowledge.append(f.state, targets); err != nil {
+		return cases, err
+	}
+	if err := served.Restore(f.state, rows+len(targets)); err != nil {
+		return cases, err
+	}
+	cases.Cold, err = judgeCold(ctx, served, s.test, rows, stands)
+	return cases, err
+}
+
+// seen counts how often each case's target occurs in what is learnt.
+func seen(s split) Numbers {
+	often := map[int32]float64{}
+	for _, items := range s.train {
+		for _, r := range items {
+			often[r]++
+		}
+	}
+	out := make(Numbers, len(s.test))
+	for i, c := range s.test {
+		out[i] = often[c.target]
+	}
+	return out
 }
 
 // names returns the ids of the rows that are learnt, and of those that are hidden.

@@ -32,6 +32,8 @@ type HoldoutResult struct {
 	Interactions int             `json:"interactions"`
 	Summary      dataset.Summary `json:"summary"`
 	Arms         []*ArmResult    `json:"arms"`
+
+	seen string // the range of Seen, where the cases are no longer all
 }
 
 // ArmResult is what the seeds of an arm came to.
@@ -84,6 +86,11 @@ func ReadHoldout(path string) (*HoldoutResult, error) {
 func (c Cases) check() error {
 	for _, list := range []Numbers{c.Items, c.Rank, c.Masked, c.LogP} {
 		if len(list) != len(c.Users) {
+			return fmt.Errorf("the lists of its cases have %d and %d entries: the file is damaged", len(c.Users), len(list))
+		}
+	}
+	for _, list := range []Numbers{c.Cold, c.Seen} {
+		if len(list) != len(c.Users) && len(list) > 0 {
 			return fmt.Errorf("the lists of its cases have %d and %d entries: the file is damaged", len(c.Users), len(list))
 		}
 	}

@@ -3,9 +3,12 @@ package experiments
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,10 +197,54 @@ func TestAHiddenItemIsFoundByItsText(t *testing.T) {
 	require.Greater(t, r.Arms[2].mean("masked_hit@10"), 0.9, "ten films are of the kind")
 }
 
+// With ids dropped the model has learnt to read vectors; of a Base there is no cold view.
+func TestWhatAVectorSaysByItselfAndOfItemsSeenHowOften(t *testing.T) {
+	d := clusters(t)
+	know, err := ReadKnowledge(t.Context(), d, Titles, encoder{[]string{"western", "musical"}})
+	require.NoError(t, err)
+	base, told := sasrec("base"), sasrec("told")
+	told.Knowledge, told.Recommender.KnowledgeDim, told.Recommender.IDDropout = know, 2, 0.3
+	path := filepath.Join(t.TempDir(), "loo.json")
+	for _, a := range []Arm{base, told} {
+		a.Training.Epochs, a.Training.Patience = 25, 25
+		_, err = Holdout(t.Context(), d, a, 0, []uint64{1}, path, nil)
+		require.NoError(t, err)
+	}
+	r, err := ReadHoldout(path)
+	require.NoError(t, err)
+	require.Empty(t, r.Arms[0].Runs[0].Cases.Cold)
+	cold := r.Arms[1].Runs[0].Test["cold_log_p"]
+	require.InDelta(t, -math.Log(10), cold, 0.4, "ten films are of the kind, and it does not say which")
+
+	seen := r.Arms[0].Runs[0].Cases.Seen
+	count := func(times string, arms int) (n int) {
+		some, err := r.Seen(times)
+		require.NoError(t, err)
+		require.Len(t, some.Arms, arms)
+		for _, a := range some.Arms {
+			n = len(a.Runs[0].Cases.Users)
+			require.Len(t, a.Runs[0].Cases.LogP, n)
+		}
+		return n
+	}
+	most := fmt.Sprint(slices.Max(seen))
+	require.Equal(t, len(seen), count("0-30", 2)+count("31-", 2))
+	require.Positive(t, count(most, 2))
+	require.Zero(t, count("500-", 0))
+	for _, bad := range []string{"", "5-1", "a", "-3", "1.5", "1-b"} {
+		_, err := r.Seen(bad)
+		require.ErrorContains(t, err, "no range", bad)
+	}
+	r.Arms[1].Runs[0].Cases.Seen = nil
+	_, err = r.Seen("0")
+	require.ErrorContains(t, err, `arm "told", seed 1 was made by a version`)
+}
+
 func TestSettingsThatMakeNoSense(t *testing.T) {
 	d := open(t, taken("abc", "abd"), nil)
 	for want, change := range map[string]func(*Arm){
 		`no metric "recall"`:        func(a *Arm) { a.Training.Stop = "recall" },
+		"does not measure cold":     func(a *Arm) { a.Training.Stop = coldLogP },
 		`no schedule "linear"`:      func(a *Arm) { a.Training.Schedule = "linear" },
 		"popularity takes no knowl": func(a *Arm) { *a = reference("popularity"); a.Knowledge.vectors = map[string][]float32{"a": {1}} },
 		"batches of 0":              func(a *Arm) { a.Training.Batch = 0 },

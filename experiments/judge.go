@@ -22,6 +22,10 @@ type Cases struct {
 	Rank   Numbers `json:"rank"`   // among all items; 1 is best, ties count half
 	Masked Numbers `json:"masked"` // the same without the items of the history
 	LogP   Numbers `json:"log_p"`  // log p(y|x), nats
+	// Cold is log p(y|x) as if nothing but its vector were known of the target: what a
+	// text says by itself. Leave-one-out with knowledge only.
+	Cold Numbers `json:"cold_log_p,omitempty"`
+	Seen Numbers `json:"seen,omitempty"` // how often the target occurs in what was learnt
 }
 
 // Numbers stand in a file as one string: an indented list of thousands of lines is
@@ -63,8 +67,35 @@ const judgeBatch = 256
 // judge ranks every case.
 func judge(ctx context.Context, model seqrec.Recommender, cases []testCase) (Cases, error) {
 	n := len(cases)
-	out := Cases{make(Numbers, n), make(Numbers, n), make(Numbers, n), make(Numbers, n), make(Numbers, n)}
-	order := make([]int, n)
+	out := Cases{Users: make(Numbers, n), Items: make(Numbers, n), Rank: make(Numbers, n), Masked: make(Numbers, n), LogP: make(Numbers, n)}
+	err := score(ctx, model, cases, func(i int, scores []float32) (err error) {
+		c := cases[i]
+		out.Users[i], out.Items[i] = float64(c.user), float64(c.target)
+		out.Rank[i] = metrics.Rank(scores, c.target, nil)
+		out.Masked[i] = metrics.Rank(scores, c.target, c.history)
+		out.LogP[i], err = logPAt(scores, c.target)
+		return err
+	})
+	return out, err
+}
+
+// judgeCold gives log p(y|x) of every case in the cold view: the target's score is that
+// of another row, which stands[target] says and which ranks for nothing else. Rows from
+// `rows` on are such rows.
+func judgeCold(ctx context.Context, model seqrec.Recommender, cases []testCase, rows int, stands map[int32]int32) (Numbers, error) {
+	out := make(Numbers, len(cases))
+	err := score(ctx, model, cases, func(i int, scores []float32) (err error) {
+		target := cases[i].target
+		scores[target] = scores[stands[target]]
+		out[i], err = logPAt(scores[:rows], target)
+		return err
+	})
+	return out, err
+}
+
+// score hands on the scores of all rows in each case, in an order of its own.
+func score(ctx context.Context, model seqrec.Recommender, cases []testCase, each func(i int, scores []float32) error) error {
+	order := make([]int, len(cases))
 	for i := range order {
 		order[i] = i
 	}
@@ -72,7 +103,7 @@ func judge(ctx context.Context, model seqrec.Recommender, cases []testCase) (Cas
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(cases[a].history), len(cases[b].history)) })
 	for batch := range slices.Chunk(order, judgeBatch) {
 		if err := ctx.Err(); err != nil {
-			return out, err
+			return err
 		}
 		asked := make([][]int32, len(batch))
 		for k, i := range batch {
@@ -80,28 +111,34 @@ func judge(ctx context.Context, model seqrec.Recommender, cases []testCase) (Cas
 		}
 		scores, err := model.Scores(ctx, asked)
 		if err != nil {
-			return out, err
+			return err
 		}
 		for k, i := range batch {
-			c := cases[i]
-			logP := metrics.LogSoftmaxAt(scores[k], c.target)
-			if math.IsNaN(logP) || math.IsInf(logP, 0) {
-				return out, fmt.Errorf("%s: log p of item row %d is %v: the scores are not finite", model.Name(), c.target, logP)
+			if err := each(i, scores[k]); err != nil {
+				return fmt.Errorf("%s: %w", model.Name(), err)
 			}
-			out.Users[i], out.Items[i] = float64(c.user), float64(c.target)
-			out.Rank[i] = metrics.Rank(scores[k], c.target, nil)
-			out.Masked[i] = metrics.Rank(scores[k], c.target, c.history)
-			out.LogP[i] = math.Round(logP*1e4) / 1e4 // as the file has it
 		}
 	}
-	return out, nil
+	return nil
+}
+
+// logPAt is log p of a row, to the digits that the file has.
+func logPAt(scores []float32, row int32) (float64, error) {
+	logP := metrics.LogSoftmaxAt(scores, row)
+	if math.IsNaN(logP) || math.IsInf(logP, 0) {
+		return 0, fmt.Errorf("log p of item row %d is %v: the scores are not finite", row, logP)
+	}
+	return math.Round(logP*1e4) / 1e4, nil
 }
 
 // cutOffs are the K of Hit@K, NDCG@K and MRR@K.
 var cutOffs = []int{1, 5, 10, 20}
 
-// logP is the metric with the least noise.
-const logP = "log_p"
+// logP is the metric with the least noise; coldLogP the same in the cold view.
+const (
+	logP     = "log_p"
+	coldLogP = "cold_log_p"
+)
 
 // Metrics lists what is measured: hit@K, ndcg@K and mrr@K over all items, the same
 // with the history masked, and log_p.
@@ -114,16 +151,19 @@ func Metrics() []string {
 			}
 		}
 	}
-	return append(out, logP)
+	return append(out, logP, coldLogP)
 }
 
-// Values returns a metric of each case.
+// Values returns a metric of each case, and none of cold_log_p where it was not measured.
 func (c Cases) Values(metric string) ([]float64, error) {
 	if !slices.Contains(Metrics(), metric) {
 		return nil, fmt.Errorf("there is no metric %q; there are %s", metric, strings.Join(Metrics(), ", "))
 	}
-	if metric == logP {
+	switch metric {
+	case logP:
 		return c.LogP, nil
+	case coldLogP:
+		return c.Cold, nil
 	}
 	ranks := c.Rank
 	name, masked := strings.CutPrefix(metric, "masked_")
@@ -145,11 +185,14 @@ func (c Cases) Means() map[string]float64 {
 	out := map[string]float64{}
 	for _, m := range Metrics() {
 		values, _ := c.Values(m)
+		if len(values) == 0 {
+			continue
+		}
 		sum := 0.0
 		for _, v := range values {
 			sum += v
 		}
-		out[m] = sum / float64(max(1, len(values)))
+		out[m] = sum / float64(len(values))
 	}
 	return out
 }

@@ -1,11 +1,15 @@
 package experiments
 
 import (
+	"context"
 	"encoding/json"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"seralm/models/seqrec"
 )
 
 func TestMetricsByHand(t *testing.T) {
@@ -43,4 +47,29 @@ func TestNumbersInAFile(t *testing.T) {
 	for _, bad := range []string{`"1 x"`, `"NaN"`, `"1 Inf"`, `7`, `[1]`} {
 		require.Error(t, json.Unmarshal([]byte(bad), &n), bad)
 	}
+}
+
+// fixed is a recommender with the same scores for everybody.
+type fixed struct {
+	seqrec.Recommender
+	scores []float32
+}
+
+func (f fixed) Name() string { return "fixed" }
+
+func (f fixed) Scores(_ context.Context, histories [][]int32) (out [][]float32, err error) {
+	for range histories {
+		out = append(out, slices.Clone(f.scores))
+	}
+	return out, nil
+}
+
+func TestTheColdViewExchangesTheTargetAlone(t *testing.T) {
+	none := float32(math.Inf(-1))
+	// Items 2, 3 and 4, and what 3 and 4 are by their vectors.
+	model := fixed{scores: []float32{none, none, 1, 2, 0.5, 3, -1}}
+	got, err := judgeCold(t.Context(), model, []testCase{{0, []int32{2}, 3}, {1, []int32{2, 3}, 4}}, 5, map[int32]int32{3: 5, 4: 6})
+	require.NoError(t, err)
+	require.InDelta(t, 3-math.Log(math.Exp(1)+math.Exp(3)+math.Exp(0.5)), got[0], 1e-4)
+	require.InDelta(t, -1-math.Log(math.Exp(1)+math.Exp(2)+math.Exp(-1)), got[1], 1e-4)
 }

@@ -32,6 +32,9 @@ func (t Training) validate() error {
 	if t.Schedule != "constant" && t.Schedule != "cosine" {
 		return fmt.Errorf("there is no schedule %q; there are constant and cosine", t.Schedule)
 	}
+	if t.Stop == coldLogP {
+		return fmt.Errorf("a validation does not measure %s: stop by another metric", coldLogP)
+	}
 	_, err := Cases{}.Values(t.Stop)
 	return err
 }

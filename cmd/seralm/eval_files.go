@@ -14,6 +14,7 @@ import (
 
 func evalCompareCommand() *cobra.Command {
 	var arms []string
+	var seen string
 	c := &cobra.Command{
 		Use:   "compare A.json B.json",
 		Short: "How much better B is than A, case by case, with 95 % intervals over users and seeds",
@@ -36,6 +37,14 @@ func evalCompareCommand() *cobra.Command {
 			b, err := experiments.ReadHoldout(args[1])
 			if err != nil {
 				return err
+			}
+			if seen != "" {
+				if a, err = a.Seen(seen); err != nil {
+					return err
+				}
+				if b, err = b.Seen(seen); err != nil {
+					return err
+				}
 			}
 			comparisons, err := experiments.Compare(a, names[0], b, names[1])
 			if err != nil {
@@ -60,11 +69,15 @@ func evalCompareCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&arms, "arm", nil, "arm of A, and given twice of B (default: the only one)")
+	c.Flags().StringVar(&seen, "seen", "", seenFlag)
 	return c
 }
 
+const seenFlag = "only cases whose item occurs so often in what was learnt: 0, 1-5, 21-"
+
 func evalTableCommand() *cobra.Command {
-	return &cobra.Command{
+	var seen []string
+	c := &cobra.Command{
 		Use:   "table FILES...",
 		Short: "A Markdown table of leave-one-out and cold-start results",
 		Args:  cobra.MinimumNArgs(1),
@@ -75,11 +88,22 @@ func evalTableCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				results = append(results, r)
+				if len(seen) == 0 {
+					results = append(results, r)
+				}
+				for _, times := range seen {
+					some, err := r.Seen(times)
+					if err != nil {
+						return fmt.Errorf("%s: %w", path, err)
+					}
+					results = append(results, some)
+				}
 			}
 			return experiments.Table(cmd.OutOrStdout(), results...)
 		},
 	}
+	c.Flags().StringSliceVar(&seen, "seen", nil, seenFlag+"; several, one after the other")
+	return c
 }
 
 func evalPlotCommand() *cobra.Command {
