@@ -1,6 +1,8 @@
 package llm
 
 import (
+	"slices"
+
 	"seralm/models/tensor"
 )
 
@@ -25,10 +27,17 @@ func choose(s *tensor.Scope, logits *tensor.Tensor, o Sampling, u []float32) (to
 	return s.Int64s(chosen), s.Values(s.Log(s.Gather(p, 1, s.View(chosen, rows, 1))))
 }
 
+// few is how many tokens a nucleus nearly always is within: to sort all of a vocabulary
+// of 49,152 takes longer than the model does.
+const few = 512
+
 // nucleus picks among the fewest most probable tokens whose probabilities sum to at
 // least topP (Holtzman et al. 2020).
 func nucleus(s *tensor.Scope, p *tensor.Tensor, topP float64, u []float32) *tensor.Tensor {
-	sorted, tokens := s.SortDescending(p, 1)
+	sorted, tokens := s.TopK(p, min(few, p.Dim(1)), 1)
+	if slices.Min(s.Values(s.SumDim(sorted, 1, false))) < float32(topP)+1e-3 {
+		sorted, tokens = s.SortDescending(p, 1)
+	}
 	// A token is in when those before it sum to less than topP; the first always is.
 	before := s.Minus(s.Cumsum(sorted, 1), sorted)
 	out := s.Not(s.Greater(s.Full(topP, tensor.Float64, 1), before))

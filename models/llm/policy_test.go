@@ -298,6 +298,29 @@ func TestTopPSamplesTheNucleus(t *testing.T) {
 	}
 }
 
+// A nucleus may be of more tokens than are sorted at first.
+func TestANucleusMayBeLarge(t *testing.T) {
+	const v, n = 2000, 4000
+	p, u := make([]float32, n*v), make([]float32, n)
+	for i := range u {
+		u[i] = float32(i) / n
+		for id := range v { // v/2 tokens of 3/4 of the mass
+			p[i*v+id] = float32(1+2*(id%2)) / (2 * v)
+		}
+	}
+	count := map[int64]int{}
+	require.NoError(t, small(t, 50, Options{}).thread.Do(func(s *tensor.Scope) {
+		for _, id := range s.Int64s(nucleus(s, s.F32(p, n, v), 0.74, u)) {
+			count[id]++
+		}
+	}))
+	require.InDelta(t, 0.74/0.75*v/2, len(count), 2)
+	for id, times := range count {
+		require.Equal(t, int64(1), id%2, "token %d is not of the most probable", id)
+		require.InDelta(t, n/float64(len(count)), times, 1.1)
+	}
+}
+
 func softmax(logits []float32) []float64 {
 	top, sum := float64(slices.Max(logits)), 0.0
 	p := make([]float64, len(logits))
