@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# How long SeRALM takes to the validation NDCG@10 that RecBole 1.2.1 has after some
+# epochs of the same model, data, sizes and threads; validation is part of both times.
+#
+#   bench/race.sh [EPOCHS [MODEL...]]   (default: 4, SASRec GRU4Rec LightSANs Caser)
+#
+# Results are build/bench/race-MODEL.json. THREADS (default 1) is of both sides. The
+# data is $SERALM_DATA/ml-100k, or else testdata/ml-latest-small; RecBole is the one
+# that bench/recbole.sh installs. Each of its epochs takes one to two minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+here=bench/recbole
+epochs=${1:-4}
+shift || true
+models=${*:-SASRec GRU4Rec LightSANs Caser}
+export OMP_NUM_THREADS=${THREADS:-1} MKL_NUM_THREADS=${THREADS:-1} OMP_WAIT_POLICY=passive SERALM_RECOMMENDER_THREADS=${THREADS:-1}
+
+venv=${XDG_CACHE_HOME:-$HOME/.cache}/seralm/recbole-$(sha256sum $here/requirements.txt | cut -c1-12)
+[ -e "$venv/.complete" ] || { echo "bench: error: RecBole is not there; bench/recbole.sh installs it" >&2; exit 1; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if [ -d "${SERALM_DATA:-}/ml-100k" ]; then source=$SERALM_DATA/ml-100k; else source=testdata/ml-latest-small; fi
+"$venv/bin/python" $here/peer.py convert "$source" "$work/data"
+mkdir -p build/bench
+
+for model in $models; do
+  name=$(echo "$model" | tr '[:upper:]' '[:lower:]')
+  length=20
+  [ "$name" != caser ] || length=10
+  curve=$PWD/build/bench/curve-$model.json
+  [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
+  rm -f "$work/ours.json"
+  SERALM_RECOMMENDER_MAX_LEN=$length SERALM_RECOMMENDER_INTERESTS=2 bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
+    --recommender "$name" --batch 64 --epochs 60 --patience 10 --stop ndcg@10 --seeds 1,2,3 --json "$work/ours.json" >&2
+  "$venv/bin/python" $here/peer.py race "build/bench/race-$model.json" "$curve" "$work/ours.json"
+done
