@@ -21,6 +21,9 @@ type Arm struct {
 	Recommender config.Recommender // its seed, and the length of knowledge vectors, are set here
 	Training    Training
 	Knowledge   Knowledge
+	// Each, where there is one, is what is known with a seed: texts of a model that was
+	// aligned with it. Knowledge then is no more than their name.
+	Each func(ctx context.Context, seed uint64) (Knowledge, error)
 	// New makes the recommender of a configuration, untrained. One that is not
 	// seqrec.Checkpointed has no optimiser and learns in one pass.
 	New func(config.Recommender) (seqrec.Recommender, error)
@@ -61,9 +64,18 @@ func Holdout(ctx context.Context, d *dataset.Dataset, a Arm, hide float64, seeds
 			return nil, fmt.Errorf("data set %s: none of its %d users has enough interactions to hold one back", d.Name(), s.counts.Users)
 		}
 		tell(progress, "%s, seed %d: %d interactions to learn, %d cases\n", a.Name, seed, s.counts.Train, s.counts.Cases)
-		run, err := a.run(ctx, h, s, seed, progress)
+		one := a
+		if a.Each != nil {
+			if one.Knowledge, err = a.Each(ctx, seed); err != nil {
+				return nil, fmt.Errorf("%s, seed %d: %w", a.Name, seed, err)
+			}
+		}
+		run, err := one.run(ctx, h, s, seed, progress)
 		if err != nil {
 			return nil, fmt.Errorf("%s, seed %d: %w", a.Name, seed, err)
+		}
+		if a.Each != nil {
+			run.Knowledge = &one.Knowledge.Source
 		}
 		arm.Runs = append(arm.Runs, run)
 		tell(progress, "%s, seed %d: ndcg@10 %.4f, masked %.4f, log p %.4f  (%.0f s)\n", a.Name, seed, run.Test["ndcg@10"], run.Test["masked_ndcg@10"], run.Test[logP], run.Seconds)

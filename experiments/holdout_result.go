@@ -48,16 +48,18 @@ type ArmResult struct {
 
 // Run is one seed.
 type Run struct {
-	Seed    uint64             `json:"seed"`
-	Program string             `json:"program"` // version
-	Machine string             `json:"machine"`
-	Began   time.Time          `json:"began"`
-	Seconds float64            `json:"seconds"`
-	Counts  Counts             `json:"counts"`
-	Best    int                `json:"best_epoch,omitempty"`
-	Curve   []Epoch            `json:"curve,omitempty"`
-	Test    map[string]float64 `json:"test"` // means of Cases
-	Cases   Cases              `json:"cases"`
+	Seed    uint64    `json:"seed"`
+	Program string    `json:"program"` // version
+	Machine string    `json:"machine"`
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"`
+	Counts  Counts    `json:"counts"`
+	// Knowledge of this seed, where each has its own.
+	Knowledge *Source            `json:"knowledge,omitempty"`
+	Best      int                `json:"best_epoch,omitempty"`
+	Curve     []Epoch            `json:"curve,omitempty"`
+	Test      map[string]float64 `json:"test"` // means of Cases
+	Cases     Cases              `json:"cases"`
 }
 
 // ReadHoldout reads a result file.

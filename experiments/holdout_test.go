@@ -240,6 +240,26 @@ func TestWhatAVectorSaysByItselfAndOfItemsSeenHowOften(t *testing.T) {
 	require.ErrorContains(t, err, `arm "told", seed 1 was made by a version`)
 }
 
+func TestTextsOfEachSeed(t *testing.T) {
+	d := clusters(t)
+	a := sasrec("told")
+	a.Training.Epochs, a.Recommender.KnowledgeDim = 1, 2
+	a.Knowledge.Source.Name = "texts-{seed}.json"
+	a.Each = func(ctx context.Context, seed uint64) (Knowledge, error) {
+		if seed == 3 {
+			return Knowledge{}, errors.New("texts-3.json is not there")
+		}
+		return ReadKnowledge(ctx, d, Titles, encoder{[]string{"western", "musical"}[:seed]})
+	}
+	_, err := Holdout(t.Context(), d, a, 0, []uint64{3}, "", nil)
+	require.EqualError(t, err, "told, seed 3: texts-3.json is not there")
+	r, err := Holdout(t.Context(), d, a, 0, []uint64{2}, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, "texts-{seed}.json", r.Arms[0].Knowledge.Name)
+	require.Equal(t, 20, r.Arms[0].Runs[0].Knowledge.Titles)
+	require.NotEmpty(t, r.Arms[0].Runs[0].Cases.Cold)
+}
+
 func TestSettingsThatMakeNoSense(t *testing.T) {
 	d := open(t, taken("abc", "abd"), nil)
 	for want, change := range map[string]func(*Arm){

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -66,7 +67,12 @@ interrupted, and other arms are added to the same file.`,
 				encoder, r.KnowledgeDim = e, e.Dim()
 			}
 			a.Recommender, a.New = *r, anyModel
-			if a.Knowledge, err = experiments.ReadKnowledge(cmd.Context(), data, knowledge, encoder); err != nil {
+			if strings.Contains(knowledge, seedPart) {
+				a.Knowledge = experiments.Knowledge{Source: experiments.Source{Name: filepath.Base(knowledge), Encoder: encoder.Version()}}
+				a.Each = func(ctx context.Context, seed uint64) (experiments.Knowledge, error) {
+					return experiments.ReadKnowledge(ctx, data, strings.ReplaceAll(knowledge, seedPart, fmt.Sprint(seed)), encoder)
+				}
+			} else if a.Knowledge, err = experiments.ReadKnowledge(cmd.Context(), data, knowledge, encoder); err != nil {
 				return err
 			}
 			if a.Name == "" {
@@ -86,7 +92,7 @@ interrupted, and other arms are added to the same file.`,
 	d.add(c)
 	f := c.Flags()
 	f.String("recommender", "", "sasrec, popularity or transitions (default: recommender.architecture)")
-	f.StringVar(&knowledge, "knowledge", experiments.NoKnowledge, `what is known of items: none, title, or a file {"item": "text"}, gzipped or not`)
+	f.StringVar(&knowledge, "knowledge", experiments.NoKnowledge, `what is known of items: none, title, or a file {"item": "text"}, gzipped or not; in its name `+seedPart+` stands for the seed`)
 	f.Float64("id-dropout", 0, "share of items learnt from their vectors alone (default: recommender.id_dropout)")
 	f.Float64Var(&hide, "hide", 0, "cold start: hide this share of the items")
 	f.UintSliceVar(&seeds, "seeds", []uint{1}, "run once for each")
@@ -95,6 +101,9 @@ interrupted, and other arms are added to the same file.`,
 	f.StringVar(&out, "json", "", "add the result, with all that made it, to this file")
 	return c
 }
+
+// seedPart of the name of a file of texts stands for the seed, where each has its own.
+const seedPart = "{seed}"
 
 // trainingFlags are those of a recommender that learns in epochs.
 func trainingFlags(c *cobra.Command, t *experiments.Training) {
