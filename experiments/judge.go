@@ -91,14 +91,11 @@ func judge(ctx context.Context, model seqrec.Recommender, cases []testCase) (Cas
 			out.Users[i], out.Items[i] = float64(c.user), float64(c.target)
 			out.Rank[i] = metrics.Rank(scores[k], c.target, nil)
 			out.Masked[i] = metrics.Rank(scores[k], c.target, c.history)
-			out.LogP[i] = round(logP)
+			out.LogP[i] = math.Round(logP*1e4) / 1e4 // as the file has it
 		}
 	}
 	return out, nil
 }
-
-// round to what files have of a value in nats.
-func round(v float64) float64 { return math.Round(v*1e4) / 1e4 }
 
 // cutOffs are the K of Hit@K, NDCG@K and MRR@K.
 var cutOffs = []int{1, 5, 10, 20}

@@ -60,6 +60,9 @@ type Carry struct {
 
 // carry compares what chooses with what judges: of each item, by half and text.
 func carry(chooses, judges [][2][]float64) Carry {
+	if len(chooses) == 0 {
+		return Carry{} // its means are no numbers, which no file can hold
+	}
 	var correlation, gain, own []float64
 	for i, of := range chooses {
 		c, g, o := 0.0, 0.0, 0.0
@@ -194,10 +197,13 @@ func (h *half) reward(ctx context.Context, w written) (catalogue, instance Numbe
 		if p == 0 {
 			return nil, nil, fmt.Errorf("p(y|x,s) of text %d is 0: the recommender's scores are not to be used", i)
 		}
-		instance[i] = round(math.Log(p))
+		instance[i] = toFile(math.Log(p))
 	}
 	for i, reward := range catalogue {
-		catalogue[i] = round(reward)
+		catalogue[i] = toFile(reward)
 	}
 	return catalogue, instance, nil
 }
+
+// toFile rounds nats to what files have of them.
+func toFile(v float64) float64 { return math.Round(v*1e4) / 1e4 }

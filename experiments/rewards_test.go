@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"seralm/config"
+	"seralm/consumers/generator"
 	"seralm/models/metrics"
 )
 
@@ -97,6 +98,21 @@ func TestTheRewardsOfTwoHalvesAreThoseOfAll(t *testing.T) {
 		}
 	}
 	require.Equal(t, 7, r.Instance.Items)
+
+	// Of one instance, p(y|x,s) is what a sample of it has.
+	i := slices.IndexFunc(al.instances, func(in generator.Instance) bool { _, ok := al.sampler.Choose(in, al.described); return ok })
+	in := al.instances[i]
+	chosen, _ := al.sampler.Choose(in, al.described)
+	samples, err := al.sampler.Sample(t.Context(), []generator.Chosen{{Instance: in, Item: al.items[chosen]}})
+	require.NoError(t, err)
+	var texts []string
+	var want []float64
+	for _, c := range samples[0].Candidates {
+		texts, want = append(texts, c.Text), append(want, c.PY)
+	}
+	got, err := al.sampler.Probabilities(t.Context(), in, chosen, texts)
+	require.NoError(t, err)
+	require.InDeltaSlice(t, want, got, 1e-9)
 
 	// It goes on with the texts that are there, and comes to the same.
 	path := filepath.Join(dir, rewardsFile+".lines")
