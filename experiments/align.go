@@ -91,8 +91,8 @@ func (a *Aligner) begin(ctx context.Context) (err error) {
 	return err
 }
 
-// samplerOf returns a sampler with the recommender that has seen what this learnt from
-// those users for whom of is true, and their instances.
+// samplerOf returns a sampler with the recommender, which observes what this learnt of
+// the users for whom of is true, and their instances.
 func (a *Aligner) samplerOf(ctx context.Context, of func(user int) bool) (*generator.Sampler, []generator.Instance, error) {
 	snap, err := a.recommender(ctx)
 	if err != nil {

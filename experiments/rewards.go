@@ -31,6 +31,7 @@ type RewardsResult struct {
 	Domain    string              `json:"domain"`
 	Policy    stream.ModelVersion `json:"policy"` // that wrote the texts
 	Alignment config.Alignment    `json:"alignment"`
+	Batch     int                 `json:"batch"` // texts written at a time: what is drawn depends on it
 	Texts     int                 `json:"texts"` // of each item
 
 	Instances [2]int `json:"instances"` // of each half of the users
@@ -97,7 +98,7 @@ func (a *Aligner) Rewards(ctx context.Context, n, k int) (RewardsResult, error) 
 	}
 	r := RewardsResult{
 		Provenance: p, Training: a.Judge.Training, Knowledge: a.Judge.Knowledge.Source, Domain: cfg.Knowledge.Domain,
-		Policy: a.Policy.Version(), Alignment: cfg.Alignment, Texts: k,
+		Policy: a.Policy.Version(), Alignment: cfg.Alignment, Batch: cfg.Knowledge.Batch, Texts: k,
 	}
 	if err := a.catalogue("what texts are worth to half of the users is the catalogue reward"); err != nil {
 		return r, err
