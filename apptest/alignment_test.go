@@ -74,6 +74,9 @@ func TestAlignmentOnADataSet(t *testing.T) {
 		out, _ := eval(slices.Concat([]string{"leaveoneout", "--knowledge", dir + "/" + arm + ".json", "--json", dir + "/loo.json", "--arm", arm}, data)...)
 		require.Contains(t, out, arm)
 	}
+	out, _ := eval(slices.Concat([]string{"rewards", "--dir", dir + "/align", "--items", "5", "--json", dir + "/rewards.json"}, data)...)
+	require.Regexp(t, `catalogue reward +│ +5 │`, out)
+	require.FileExists(t, dir+"/rewards.json")
 	_, errs, status := call(t, seralm, settings, append([]string{"eval"}, append(align, "--adapter", "none", "--iterations", "1")...)...)
 	require.NotZero(t, status)
 	require.Contains(t, errs, "leave --iterations out")

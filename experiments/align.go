@@ -48,7 +48,7 @@ type Aligner struct {
 	items    map[string]stream.Item // those that something can be written about
 
 	sampler   *generator.Sampler // nil until the recommender is there
-	timed     *timer
+	timed     *timer             // the policy
 	instances []generator.Instance
 	order     []int // of the instances in this pass over all of them
 	learner   *policy.Learner
@@ -61,7 +61,7 @@ func NewAligner(d *dataset.Dataset, a Alignment, dir string, progress io.Writer)
 	if err := a.Judge.Training.validate(); err != nil {
 		return nil, err
 	}
-	out := &Aligner{Alignment: a, data: d, dir: dir, progress: progress, items: map[string]stream.Item{}}
+	out := &Aligner{Alignment: a, data: d, dir: dir, progress: progress, items: map[string]stream.Item{}, timed: &timer{Policy: a.Policy}}
 	for ev, err := range d.Items() {
 		if err != nil {
 			return nil, err
@@ -83,36 +83,44 @@ func (a *Aligner) Close() {
 	}
 }
 
-// begin makes the recommender, if need be, and shows the sampler what it learnt from.
-func (a *Aligner) begin(ctx context.Context) error {
-	if a.sampler != nil {
-		return nil
+// begin makes what samples and judges, if need be.
+func (a *Aligner) begin(ctx context.Context) (err error) {
+	if a.sampler == nil {
+		a.sampler, a.instances, err = a.samplerOf(ctx, func(int) bool { return true })
 	}
+	return err
+}
+
+// samplerOf returns a sampler with the recommender, which observes what this learnt of
+// the users for whom of is true, and their instances.
+func (a *Aligner) samplerOf(ctx context.Context, of func(user int) bool) (*generator.Sampler, []generator.Instance, error) {
 	snap, err := a.recommender(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	cfg := a.Config
 	cfg.Recommender = a.Judge.Recommender
-	a.timed = &timer{Policy: a.Policy}
 	s, err := generator.NewSampler(cfg, generator.Options{Policy: a.timed, Encoder: a.Encoder, Open: a.Open, Registry: prometheus.NewRegistry()})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if err := s.Judge(snap); err != nil {
-		return err
+		return nil, nil, err
 	}
+	var instances []generator.Instance
 	for ev := range learnt(a.data) {
+		if !of(a.data.User(int(ev.Offset))) {
+			continue
+		}
 		if in, ok := s.Observe(ev); ok {
-			a.instances = append(a.instances, in)
+			instances = append(instances, in)
 		}
 	}
-	if len(a.instances) == 0 {
+	if len(instances) == 0 {
 		s.Close()
-		return fmt.Errorf("data set %s: nobody has two interactions to learn from", a.data.Name())
+		return nil, nil, fmt.Errorf("data set %s: nobody has two interactions to learn from", a.data.Name())
 	}
-	a.sampler = s
-	return nil
+	return s, instances, nil
 }
 
 // saveEach is how many iterations an interruption can cost.
@@ -197,7 +205,6 @@ func (a *Aligner) iteration(ctx context.Context) (Iteration, error) {
 // draw takes the next instances that something can be written about, in an order of
 // their own in each pass over all of them.
 func (a *Aligner) draw(n int) (group []generator.Chosen, err error) {
-	usable := func(item string) bool { _, ok := a.items[item]; return ok }
 	for looked := 0; len(group) < n; looked++ {
 		pass, at := a.drawn/len(a.instances), a.drawn%len(a.instances)
 		if a.order == nil || at == 0 {
@@ -208,11 +215,17 @@ func (a *Aligner) draw(n int) (group []generator.Chosen, err error) {
 		}
 		a.drawn++
 		in := a.instances[a.order[at]]
-		if item, ok := a.sampler.Choose(in, usable); ok {
+		if item, ok := a.sampler.Choose(in, a.described); ok {
 			group = append(group, generator.Chosen{Instance: in, Item: a.items[item]})
 		}
 	}
 	return group, nil
+}
+
+// described reports whether there is something to write about an item.
+func (a *Aligner) described(item string) bool {
+	_, ok := a.items[item]
+	return ok
 }
 
 // hand gives the sampler's policy what the model has learnt.

@@ -42,29 +42,59 @@ type written struct {
 // Write writes a text of each item, the most popular first, and goes on with what the
 // file of lines holds.
 func (a *Aligner) Write(ctx context.Context, t Texts) error {
-	k := max(1, t.Best)
-	if k > 1 {
-		if a.Config.Alignment.Reward != string(stream.RewardCatalogue) {
-			return fmt.Errorf("the best of %d texts is that of the best catalogue reward: alignment.reward is %s", k, a.Config.Alignment.Reward)
+	var reward rewarder
+	if t.Best > 1 {
+		if err := a.catalogue(fmt.Sprintf("the best of %d texts is that of the best catalogue reward", t.Best)); err != nil {
+			return err
 		}
 		if err := a.begin(ctx); err != nil {
 			return err
 		}
+		reward = a.sampler.Rewards
 	}
 	if !t.Bare {
 		if err := a.adapt(); err != nil {
 			return err
 		}
-	} else if a.Policy.Version().Step != 0 {
-		return errors.New("the policy has learnt already: what is not aligned is written by a run that learns nothing")
+	}
+	lines, err := a.write(ctx, t, reward)
+	if err != nil {
+		return err
+	}
+	if t.Best > 1 {
+		first := strings.TrimSuffix(t.Path, ".json") + ".first.json"
+		if err := choose(first, lines, func(written) int { return 0 }); err != nil {
+			return err
+		}
+	}
+	return choose(t.Path, lines, func(w written) int { return highest(w.Rewards) })
+}
+
+// catalogue says that something needs the catalogue reward, where it is another.
+func (a *Aligner) catalogue(why string) error {
+	if a.Config.Alignment.Reward != string(stream.RewardCatalogue) {
+		return fmt.Errorf("%s: alignment.reward is %s", why, a.Config.Alignment.Reward)
+	}
+	return nil
+}
+
+// rewarder says what texts about an item are worth.
+type rewarder func(ctx context.Context, item string, texts []string) ([]float64, error)
+
+// write writes the lines of the file of lines that are not there yet, and returns all:
+// one for each item, the most popular first. Texts are rewarded unless reward is nil.
+func (a *Aligner) write(ctx context.Context, t Texts, reward rewarder) ([]written, error) {
+	if t.Bare && a.Policy.Version().Step != 0 {
+		return nil, errors.New("the policy has learnt already: what is not aligned is written by a run that learns nothing")
 	}
 	template, err := prompts.Load(a.Config.Knowledge.Domain)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	k := max(1, t.Best)
 	header, err := json.Marshal(map[string]any{"policy": a.Policy.Version(), "best": k, "template": template.Version(), "settings": a.settings()})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	items := a.popular()
 	if t.Items > 0 {
@@ -72,7 +102,7 @@ func (a *Aligner) Write(ctx context.Context, t Texts) error {
 	}
 	done, lines, err := openLines(t.Path+".lines", header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer lines.Close()
 	for at, some := range numbered(items, max(1, a.Config.Knowledge.Batch/k)) {
@@ -81,46 +111,47 @@ func (a *Aligner) Write(ctx context.Context, t Texts) error {
 		}
 		texts, err := a.about(ctx, template, some, k, rand.New(rand.NewPCG(a.Config.Alignment.Seed, uint64(at))))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i, item := range some {
 			w := written{Item: item, Texts: texts[i]}
-			if k > 1 && len(w.Texts) > 0 {
-				if w.Rewards, err = a.sampler.Rewards(ctx, item, w.Texts); err != nil {
-					return err
+			if reward != nil && len(w.Texts) > 0 {
+				if w.Rewards, err = reward(ctx, item, w.Texts); err != nil {
+					return nil, err
 				}
 			}
 			if err := lines.write(w); err != nil {
-				return err
+				return nil, err
 			}
 			done[item] = w
 		}
 		tell(a.progress, "%d of %d items written about\n", at+len(some), len(items))
 	}
-	if k > 1 {
-		first := strings.TrimSuffix(t.Path, ".json") + ".first.json"
-		if err := choose(first, items, done, func(written) int { return 0 }); err != nil {
-			return err
+	out := make([]written, len(items))
+	for i, item := range items {
+		out[i] = done[item]
+	}
+	return out, nil
+}
+
+// highest is the place of the highest value, the first of several; 0 where there is none.
+func highest(values []float64) int {
+	best := 0
+	for i, v := range values {
+		if v > values[best] {
+			best = i
 		}
 	}
-	return choose(t.Path, items, done, func(w written) int {
-		best := 0
-		for i, r := range w.Rewards {
-			if r > w.Rewards[best] {
-				best = i
-			}
-		}
-		return best
-	})
+	return best
 }
 
 // choose writes one text of each item. Those that the model says nothing of are not in
 // the file; they have their title.
-func choose(path string, items []string, done map[string]written, which func(written) int) error {
+func choose(path string, lines []written, which func(written) int) error {
 	out := map[string]string{}
-	for _, item := range items {
-		if w := done[item]; len(w.Texts) > 0 {
-			out[item] = w.Texts[which(w)]
+	for _, w := range lines {
+		if len(w.Texts) > 0 {
+			out[w.Item] = w.Texts[which(w)]
 		}
 	}
 	raw, err := json.MarshalIndent(out, "", " ")

@@ -17,7 +17,7 @@ import (
 
 func evalCommand() *cobra.Command {
 	c := &cobra.Command{Use: "eval", Short: "Measure recommenders on a data set, without a broker"}
-	c.AddCommand(evalPrequentialCommand(), evalLeaveOneOutCommand(), evalCompareCommand(), evalTableCommand(), evalPlotCommand(), evalAlignCommand())
+	c.AddCommand(evalPrequentialCommand(), evalLeaveOneOutCommand(), evalCompareCommand(), evalTableCommand(), evalPlotCommand(), evalAlignCommand(), evalRewardsCommand())
 	return c
 }
 

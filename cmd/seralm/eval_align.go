@@ -20,13 +20,78 @@ const (
 	adapterNone   = "none"
 )
 
+// alignFlags are those of a command about an alignment on a data set.
+type alignFlags struct {
+	datasetFlags
+	training   experiments.Training
+	known, dir string
+	seed       uint64
+}
+
+func (l *alignFlags) add(c *cobra.Command) {
+	l.datasetFlags.add(c)
+	trainingFlags(c, &l.training)
+	f := c.Flags()
+	f.StringVar(&l.known, "knowledge", experiments.Titles, `texts of the model that is not aligned, which the recommender learns from: a file {"item": "text"}, or title`)
+	f.StringVar(&l.dir, "dir", "", "folder of the alignment")
+	f.Uint64Var(&l.seed, "seed", 1, "of recommender, adapter and texts")
+	_ = c.MarkFlagRequired("dir") // it exists
+}
+
+// open makes the alignment of the folder and uses it; learns says that the language
+// model is to be taught.
+func (l *alignFlags) open(cmd *cobra.Command, learns bool, use func(*experiments.Aligner) error) error {
+	cfg, err := process.Load(cmd)
+	if err != nil {
+		return err
+	}
+	data, err := l.datasetFlags.open(cmd)
+	if err != nil {
+		return err
+	}
+	if err := onnx.Init(cfg.Native.ONNXRuntime); err != nil {
+		return err
+	}
+	encoder, err := knowledge.LoadEncoder(cfg)
+	if err != nil {
+		return err
+	}
+	defer encoder.Close()
+	cfg.Alignment.Seed, cfg.Recommender.Seed, cfg.Recommender.KnowledgeDim = l.seed, l.seed, encoder.Dim()
+	a := experiments.Alignment{
+		Config: cfg, Encoder: encoder, Open: generator.Open,
+		Judge: experiments.Arm{Recommender: cfg.Recommender, Training: l.training, New: anyModel},
+	}
+	if a.Judge.Knowledge, err = experiments.ReadKnowledge(cmd.Context(), data, l.known, encoder); err != nil {
+		return err
+	}
+	written, err := generator.LoadPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	defer written.Close()
+	a.Policy = written
+	if learns {
+		model, err := policy.Load(cfg)
+		if err != nil {
+			return err
+		}
+		defer model.Close()
+		a.Model = model
+	}
+	al, err := experiments.NewAligner(data, a, l.dir, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer al.Close()
+	return use(al)
+}
+
 func evalAlignCommand() *cobra.Command {
-	var d datasetFlags
-	var a experiments.Alignment
+	var l alignFlags
 	var texts experiments.Texts
 	var iterations int
-	var seed uint64
-	var known, dir, adapter string
+	var adapter string
 	c := &cobra.Command{
 		Use:   "align",
 		Short: "Align the language model with a recommender of the data set, and write texts with it",
@@ -50,10 +115,6 @@ seralm eval leaveoneout --knowledge. --adapter none leaves out what was learnt, 
   seralm eval align --knowledge texts.json --dir align-1 --best-of 4 --texts best.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := process.Load(cmd)
-			if err != nil {
-				return err
-			}
 			if adapter != adapterLearnt && adapter != adapterNone {
 				return fmt.Errorf("--adapter %q: it is %s or %s", adapter, adapterLearnt, adapterNone)
 			}
@@ -64,65 +125,25 @@ seralm eval leaveoneout --knowledge. --adapter none leaves out what was learnt, 
 			if texts.Bare && iterations > 0 {
 				return errors.New("with --adapter none or --best-of nothing is learnt: leave --iterations out")
 			}
-			data, err := d.open(cmd)
-			if err != nil {
-				return err
-			}
-			if err := onnx.Init(cfg.Native.ONNXRuntime); err != nil {
-				return err
-			}
-			encoder, err := knowledge.LoadEncoder(cfg)
-			if err != nil {
-				return err
-			}
-			defer encoder.Close()
-			cfg.Alignment.Seed, cfg.Recommender.Seed, cfg.Recommender.KnowledgeDim = seed, seed, encoder.Dim()
-			a.Config, a.Encoder, a.Open = cfg, encoder, generator.Open
-			a.Judge.Recommender, a.Judge.New = cfg.Recommender, anyModel
-			if a.Judge.Knowledge, err = experiments.ReadKnowledge(cmd.Context(), data, known, encoder); err != nil {
-				return err
-			}
-			written, err := generator.LoadPolicy(cfg)
-			if err != nil {
-				return err
-			}
-			defer written.Close()
-			a.Policy = written
-			if iterations > 0 {
-				model, err := policy.Load(cfg)
-				if err != nil {
-					return err
+			return l.open(cmd, iterations > 0, func(al *experiments.Aligner) error {
+				if iterations > 0 {
+					if err := al.Learn(cmd.Context(), iterations); err != nil {
+						return err
+					}
 				}
-				defer model.Close()
-				a.Model = model
-			}
-			al, err := experiments.NewAligner(data, a, dir, cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			defer al.Close()
-			if iterations > 0 {
-				if err := al.Learn(cmd.Context(), iterations); err != nil {
-					return err
+				if texts.Path == "" {
+					return nil
 				}
-			}
-			if texts.Path == "" {
-				return nil
-			}
-			return al.Write(cmd.Context(), texts)
+				return al.Write(cmd.Context(), texts)
+			})
 		},
 	}
-	d.add(c)
-	trainingFlags(c, &a.Judge.Training)
+	l.add(c)
 	f := c.Flags()
-	f.StringVar(&known, "knowledge", experiments.Titles, `texts of the model that is not aligned, which the recommender learns from: a file {"item": "text"}, or title`)
-	f.StringVar(&dir, "dir", "", "folder of the alignment")
 	f.IntVar(&iterations, "iterations", 0, "so many in all, those of earlier runs among them")
-	f.Uint64Var(&seed, "seed", 1, "of recommender, adapter and texts")
 	f.StringVar(&texts.Path, "texts", "", `write a text of each item to this file, as {"item": "text"}`)
 	f.StringVar(&adapter, "adapter", adapterLearnt, "what writes the texts: learnt, or none for the model that is not aligned")
 	f.IntVar(&texts.Items, "items", 0, "write about so many items only, the most popular (0 = all)")
 	f.IntVar(&texts.Best, "best-of", 1, "write so many texts of each item without what was learnt, and take the one with the best reward")
-	_ = c.MarkFlagRequired("dir") // it exists
 	return c
 }

@@ -196,6 +196,26 @@ func (s *Sampler) Sample(ctx context.Context, group []Chosen) ([]stream.Sample, 
 // Rewards returns the catalogue reward of texts about an item that the recommender knows:
 // what each does to the sum of log p(y|x) over the instances observed, in nats.
 func (s *Sampler) Rewards(ctx context.Context, item string, texts []string) ([]float64, error) {
+	return s.each(ctx, item, texts, func(row int32, rows [][]float32) ([]float64, error) {
+		return s.judge.catalogue(ctx, s.recent, s.own, row, rows)
+	})
+}
+
+// Probabilities returns p(y|x,s) of one instance for each text about an item that the
+// recommender knows, as it knows y: see Choose.
+func (s *Sampler) Probabilities(ctx context.Context, in Instance, item string, texts []string) ([]float64, error) {
+	x, y, ok := s.judge.see(in, s.own)
+	if !ok {
+		return nil, fmt.Errorf("recommender %s does not know item %q, which was taken", s.judge.version.Name, s.own.ID(in.y))
+	}
+	return s.each(ctx, item, texts, func(row int32, rows [][]float32) ([]float64, error) {
+		return s.judge.instance(ctx, x, y, row, rows)
+	})
+}
+
+// each judges the rows that texts make of an item, as many at a time as the recommender
+// was opened for.
+func (s *Sampler) each(ctx context.Context, item string, texts []string, reward func(row int32, rows [][]float32) ([]float64, error)) ([]float64, error) {
 	row, ok := s.judge.items.Row(item)
 	if !ok {
 		return nil, fmt.Errorf("recommender %s does not know item %q", s.judge.version.Name, item)
@@ -209,8 +229,8 @@ func (s *Sampler) Rewards(ctx context.Context, item string, texts []string) ([]f
 		return nil, err
 	}
 	var out []float64
-	for some := range slices.Chunk(rows, s.cfg.Candidates) { // as many as the recommender was opened for
-		rewards, err := s.judge.catalogue(ctx, s.recent, s.own, row, some)
+	for some := range slices.Chunk(rows, s.cfg.Candidates) {
+		rewards, err := reward(row, some)
 		if err != nil {
 			return nil, err
 		}

@@ -1,5 +1,5 @@
 // Package metrics measures rankings: rank among all items, Hit, NDCG and MRR at a
-// cut-off, log p, and intervals for their differences. Definitions are RecBole's
+// cut-off, log p, rank correlation, and intervals for differences. Definitions are RecBole's
 // for one relevant item (recbole/evaluator/metrics.py); ties are not, see Rank.
 package metrics
 
@@ -91,7 +91,11 @@ func LogSoftmaxAt(scores []float32, row int32) float64 {
 }
 
 // Interval is a mean with a bootstrap percentile interval.
-type Interval struct{ Mean, Low, High float64 }
+type Interval struct {
+	Mean float64 `json:"mean"`
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
 
 // Bootstrap returns the mean of values and its 95 % interval over n resamples. For
 // a paired comparison of two arms, values are the differences per user.

@@ -85,6 +85,9 @@ func Groups(name string, items, good int) *snapshot.Snapshot {
 	return s
 }
 
+// Even reports whether an item is of the first group of Groups.
+func Even(item string) bool { return (item[len(item)-1]-'0')%2 == 0 }
+
 // apart is how far a group's items are from where nothing is known: users take items of
 // the other group about once in 50 times.
 const apart = 2.0

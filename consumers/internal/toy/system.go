@@ -94,7 +94,7 @@ func (s *System) Interactions(from, to int) {
 	s.Helper()
 	var recs []*kgo.Record
 	for i := range 10 {
-		it := stream.Item{Item: fmt.Sprint("i", i), Title: fmt.Sprint("Title ", i), Categories: []string{"Crime"}}
+		it := Described(fmt.Sprint("i", i))
 		recs = append(recs, s.Record(s.Names().Items(), it.Item, fmt.Sprint("item-", i), i, it))
 	}
 	for _, in := range Interactions(from, to) {

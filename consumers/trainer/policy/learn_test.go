@@ -30,13 +30,15 @@ func TestThePolicyLearnsWhatAnInstanceRewards(t *testing.T) {
 // Where a letter says truly who takes an item, both rewards teach it: from chance to nearly
 // always within 300 iterations. Texts are about even items, the letter says "even".
 func TestThePolicyLearnsToSayWhatIsTrue(t *testing.T) {
-	even := func(item string) bool { return (item[len(item)-1]-'0')%2 == 0 }
 	for _, reward := range []string{"instance", "catalogue"} {
 		for seed := range uint64(5) {
 			c := toy.Config([]string{"unused:1"}, "")
 			c.Alignment.Reward, c.Alignment.Seed = reward, seed
 			before := toy.NewPolicy(c).Share(toy.GoodLetter, 1000)
-			adapters := loopOf(t, c, toy.Groups(c.Recommender.Name, 10, toy.Good), even, toy.GroupInteractions(0, 8000), 300)
+			adapters := toy.Loop{
+				Config: c, Generator: toy.GeneratorOptions(c, nil), Model: toy.NewPolicy(c),
+				Recommender: toy.Groups(c.Recommender.Name, 10, toy.Good), Usable: toy.Even, Interactions: toy.GroupInteractions(0, 8000),
+			}.Run(t, 300)
 			after := toy.NewPolicy(c)
 			require.NoError(t, after.Load(snapshotOf(after, adapters)))
 			share := after.Share(toy.GoodLetter, 1000)

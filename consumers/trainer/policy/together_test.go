@@ -7,61 +7,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"seralm/config"
-	"seralm/consumers/generator"
 	"seralm/consumers/internal/toy"
 	"seralm/consumers/trainer/policy"
-	"seralm/models/snapshot"
 	"seralm/stream"
 )
 
-// loop is alignment in one process without a log: the same parts, taking turns. It
-// returns the adapter after each iteration.
+// loop is what toy.Loop makes of a toy's configuration.
 func loop(t *testing.T, c config.Config, interactions []stream.Event[stream.Interaction], iterations int) (adapters [][]byte) {
 	t.Helper()
-	return loopOf(t, c, toy.Snapshot(c.Recommender.Name, 1, 10, toy.Good), func(string) bool { return true }, interactions, iterations)
-}
-
-// loopOf is loop with a recommender, and with texts about those items alone that are usable.
-func loopOf(t *testing.T, c config.Config, snap *snapshot.Snapshot, usable func(item string) bool, interactions []stream.Event[stream.Interaction], iterations int) (adapters [][]byte) {
-	t.Helper()
-	o := toy.GeneratorOptions(c, nil)
-	sampler, err := generator.NewSampler(c, o)
-	require.NoError(t, err)
-	defer sampler.Close()
-	require.NoError(t, sampler.Judge(snap))
-	model := toy.NewPolicy(c)
-	learner := policy.NewLearner(c.Alignment, model)
-	for range iterations {
-		var batch []*stream.Sample
-		for len(batch) < c.Alignment.Batch {
-			var group []generator.Chosen
-			for len(group) < min(c.Alignment.Group, c.Alignment.Batch-len(batch)) {
-				ev := interactions[0]
-				interactions = interactions[1:]
-				in, ok := sampler.Observe(ev)
-				if !ok {
-					continue
-				}
-				if item, ok := sampler.Choose(in, usable); ok {
-					group = append(group, generator.Chosen{Instance: in, Item: stream.Item{Item: item, Title: "Title " + item[1:], Categories: []string{"Crime"}}})
-				}
-			}
-			samples, err := sampler.Sample(t.Context(), group)
-			require.NoError(t, err)
-			for i := range samples {
-				batch = append(batch, &samples[i])
-			}
-		}
-		r, err := learner.Learn(t.Context(), batch)
-		require.NoError(t, err)
-		require.Empty(t, r.Bad)
-		require.Len(t, r.Learnt, c.Alignment.Batch)
-		adapter, err := model.Adapter()
-		require.NoError(t, err)
-		adapters = append(adapters, adapter)
-		require.NoError(t, o.Policy.Load(stream.PolicySnapshot{Policy: stream.ModelVersion{Name: model.Name(), Step: r.Step}, Adapter: adapter}))
+	l := toy.Loop{
+		Config: c, Generator: toy.GeneratorOptions(c, nil), Model: toy.NewPolicy(c),
+		Recommender: toy.Snapshot(c.Recommender.Name, 1, 10, toy.Good), Interactions: interactions,
 	}
-	return adapters
+	return l.Run(t, iterations)
 }
 
 // inTheLog is the interactions with the places that the log gave them, in its order.
