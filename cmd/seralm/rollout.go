@@ -67,6 +67,8 @@ func showRollout(ctx context.Context, out io.Writer, cfg config.Config, st strea
 	}
 	var waits []string
 	switch {
+	case st.Phase == stream.RolloutJudging && st.Decision != nil:
+		waits = []string{"the pregenerator: it does what the gate says when its present batch of texts is written"}
 	case st.Phase == stream.RolloutJudging:
 		since, err := rollout.Since(ctx, cfg.Kafka, st)
 		if err != nil {

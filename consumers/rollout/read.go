@@ -30,17 +30,26 @@ func scan(ctx context.Context, cfg config.Kafka, fn func(body any)) error {
 }
 
 // State returns the newest roll-out; its ID is 0 when there never was one. While its
-// drafts are written, it counts those that there are.
+// drafts are written, it counts those that there are; while it is judged, it has the gate's
+// decision before the pregenerator has read it.
 func State(ctx context.Context, cfg config.Kafka) (st stream.Rollout, err error) {
 	drafts := map[string]int64{} // the roll-out of an item's newest draft
+	var gate stream.Decision
 	err = scan(ctx, cfg, func(body any) {
 		switch b := body.(type) {
 		case stream.Rollout:
 			st = b
 		case stream.Draft:
 			drafts[b.Item] = b.Rollout
+		case stream.Decision:
+			if b.By == stream.ByGate {
+				gate = b
+			}
 		}
 	})
+	if st.Phase == stream.RolloutJudging && gate.Rollout == st.ID {
+		st.Decision = &gate
+	}
 	if st.Phase == stream.RolloutWriting {
 		for _, of := range drafts {
 			if of == st.ID {

@@ -27,3 +27,18 @@ func TestDraftsAreCountedWhileTheyAreWritten(t *testing.T) {
 	require.EqualValues(t, 2, st.ID)
 	require.Equal(t, 2, st.Drafts)
 }
+
+// The gate's decision is seen before it has been fulfilled, and only of this roll-out.
+func TestADecisionIsSeenBeforeItIsFulfilled(t *testing.T) {
+	s := newSystem(t)
+	judging := stream.Rollout{ID: 2, Phase: stream.RolloutJudging, Policy: stream.ModelVersion{Name: "toy", Step: 50}}
+	decided := func(rollout int64, by string) *stream.Decision {
+		s.put(judging, stream.Decision{Rollout: rollout, Action: stream.ActionHold, By: by, Reason: "it is worse"})
+		st, err := State(t.Context(), s.Config.Kafka)
+		require.NoError(t, err)
+		return st.Decision
+	}
+	require.Nil(t, decided(1, stream.ByGate))
+	require.Nil(t, decided(2, stream.ByOperator))
+	require.Equal(t, "it is worse", decided(2, stream.ByGate).Reason)
+}
