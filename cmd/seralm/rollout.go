@@ -67,6 +67,11 @@ func showRollout(ctx context.Context, out io.Writer, cfg config.Config, st strea
 	}
 	var waits []string
 	switch {
+	case st.Phase == stream.RolloutWriting:
+		waits = []string{"the drafts, which the pregenerator writes by turns with new items' texts"}
+		if most := cfg.Alignment.RolloutItems; most > 0 {
+			waits[0] += fmt.Sprintf(": at most %d (alignment.rollout_items)", most)
+		}
 	case st.Phase == stream.RolloutJudging && st.Decision != nil:
 		waits = []string{"the pregenerator: it does what the gate says when its present batch of texts is written"}
 	case st.Phase == stream.RolloutJudging:
