@@ -149,7 +149,7 @@ def main():
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("bench: needs two cores")
     runs = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = pathlib.Path(folder)
         env = {k: v for k, v in os.environ.items() if not k.startswith("SERALM_")} | SETTINGS | {
             "SERALM_DATA_DIR": str(work / "data"), "SERALM_HTTP_ADDR": "127.0.0.1:0", "SERALM_KNOWLEDGE_ENABLED": "true",

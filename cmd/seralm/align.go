@@ -110,8 +110,11 @@ func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnaps
 		}
 		return nil
 	}, func() { caughtUp = true; cancel() })
-	if !caughtUp || newest == nil {
-		return p, nil, err
+	if !caughtUp {
+		return nil, nil, err
+	}
+	if newest == nil {
+		return p, nil, nil
 	}
 	if r, err = snapshot.Decode(newest.Manifest, newest.Payload); err != nil {
 		return nil, nil, fmt.Errorf("snapshot %s: %w", newest.ID, err)
