@@ -27,15 +27,61 @@ func compose(t *testing.T) *types.Project {
 	return p
 }
 
+// roles are those of seralm up that have a service of their own.
+var roles = []string{"trainer", "histories", "evaluator", "pregenerator", "knowledge", "generator", "policy", "rollout"}
+
+func TestPrometheusWatchesEveryRole(t *testing.T) {
+	watches := string(read(t, "prometheus/prometheus.yml"))
+	for _, role := range append([]string{"serve"}, roles...) {
+		require.Contains(t, watches, "job_name: "+role+"\n    dns_sd_configs: [{names: ["+role+"],")
+	}
+}
+
+// Without a profile nothing needs weights; alignment brings what it needs of knowledge.
+func TestComposeProfilesBringWholeParts(t *testing.T) {
+	with := map[string][]string{"knowledge": {}, "alignment": {}}
+	for name, s := range compose(t).Services {
+		for _, profile := range s.Profiles {
+			if _, ours := with[profile]; ours {
+				with[profile] = append(with[profile], name)
+			}
+		}
+		if len(s.Profiles) == 0 && s.Build != nil {
+			require.NotEqual(t, "seralm-knowledge", s.Build.Target, name)
+		}
+	}
+	require.ElementsMatch(t, []string{"pregenerator", "knowledge"}, with["knowledge"])
+	require.ElementsMatch(t, []string{"pregenerator", "knowledge", "generator", "policy", "rollout"}, with["alignment"])
+}
+
+// What each trainer goes on from outlives its container, and is nobody else's.
+func TestComposeKeepsCheckpoints(t *testing.T) {
+	of := map[string]string{}
+	for name, s := range compose(t).Services {
+		for _, v := range s.Volumes {
+			if v.Target == "/var/lib/seralm" {
+				of[name] = v.Source
+			}
+		}
+	}
+	require.Equal(t, map[string]string{"trainer": "trainer-data", "policy": "policy-data"}, of)
+}
+
 func TestComposeRunsEveryRole(t *testing.T) {
 	p := compose(t)
 	require.Equal(t, "seralm", p.Name)
 	require.ElementsMatch(t, []string{
 		"kafka", "redis", "topics", "serve", "trainer", "histories", "evaluator", "prometheus", "grafana", "loadtest",
+		"pregenerator", "knowledge", "generator", "policy", "rollout",
 	}, p.ServiceNames())
-	for _, role := range []string{"trainer", "histories", "evaluator"} {
+	for _, role := range roles {
 		require.Contains(t, p.Services[role].Command, "--roles="+role)
 	}
+	for _, role := range []string{"pregenerator", "generator", "policy"} {
+		require.Equal(t, "seralm-knowledge", p.Services[role].Build.Target, "%s runs the language model, whose weights are in that image", role)
+		require.Equal(t, "seralm-knowledge:dev", p.Services[role].Image, role)
+	}
+	require.Contains(t, string(read(t, "container/Dockerfile")), "native.py setup smollm2 minilm\n")
 	require.Equal(t, "seralm-serve", p.Services["serve"].Build.Target, "serving does not carry libtorch")
 }
 
@@ -102,7 +148,7 @@ func TestComposeServicesAreBoundedWatchedAndPrivate(t *testing.T) {
 func TestComposeStartsThingsAfterWhatTheyNeed(t *testing.T) {
 	p := compose(t)
 	require.Equal(t, types.ServiceConditionHealthy, p.Services["topics"].DependsOn["kafka"].Condition)
-	for _, role := range []string{"serve", "trainer", "histories", "evaluator"} {
+	for _, role := range append([]string{"serve"}, roles...) {
 		need := p.Services[role].DependsOn
 		require.Equal(t, types.ServiceConditionCompletedSuccessfully, need["topics"].Condition, role)
 		require.Equal(t, types.ServiceConditionHealthy, need["redis"].Condition, role)

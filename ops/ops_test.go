@@ -74,6 +74,17 @@ func TestExampleConfigurationsAreAccepted(t *testing.T) {
 	}
 }
 
+// What the profiles of docker-compose.yml ask for is one '#' a line away.
+func TestKnowledgeAndAlignmentAreACommentAway(t *testing.T) {
+	on := regexp.MustCompile(`(?m)^#(knowledge|alignment):`).ReplaceAllString(string(read(t, "config/seralm.yaml")), "$1:")
+	path := filepath.Join(t.TempDir(), "seralm.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(on), 0o600))
+	cfg, err := config.Load(path, nil)
+	require.NoError(t, err)
+	require.True(t, cfg.Knowledge.Enabled)
+	require.True(t, cfg.Alignment.Enabled)
+}
+
 func TestExampleSecretsAreKnownSettings(t *testing.T) {
 	known, err := config.Variables()
 	require.NoError(t, err)

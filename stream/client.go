@@ -21,7 +21,8 @@ const (
 	// MaxRecordBytes is the largest batch an ordinary topic takes (Kafka's own
 	// default of max.message.bytes is a little more).
 	MaxRecordBytes = 1 << 20
-	// MaxChunkBatchBytes is the same for the snapshots topic.
+	// MaxChunkBatchBytes is the same for the topics with chunks: those of snapshots and of
+	// roll-outs, which hold a policy's adapter.
 	MaxChunkBatchBytes = 10 << 20
 
 	maxBufferedRecords = 100_000
@@ -38,7 +39,7 @@ func ClientOptions(cfg config.Kafka) ([]kgo.Opt, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("kafka.brokers is empty: name a broker, or run `seralm up`, whose other roles use its embedded one")
 	}
-	snapshots := NamesOf(cfg.TopicPrefix).Snapshots()
+	names := NamesOf(cfg.TopicPrefix)
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID("seralm"),
@@ -53,7 +54,7 @@ func ClientOptions(cfg config.Kafka) ([]kgo.Opt, error) {
 		kgo.MaxBufferedRecords(maxBufferedRecords),
 		kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
-			if topic == snapshots {
+			if topic == names.Snapshots() || topic == names.Rollouts() {
 				return MaxChunkBatchBytes
 			}
 			return MaxRecordBytes

@@ -184,11 +184,19 @@ func TestMisuseOfATransactionIsABug(t *testing.T) {
 	require.NoError(t, txn.Abort(t.Context()))
 }
 
-// A snapshot of 8 MiB goes through in one transaction, in chunks and in one piece.
+// A snapshot of 8 MiB goes through in one transaction, in chunks and in one piece. An
+// adapter is kept with its roll-out in the same way.
 func TestLargeSnapshots(t *testing.T) {
+	names := NamesOf("")
+	for _, topic := range []string{names.Snapshots(), names.Rollouts()} {
+		t.Run(topic, func(t *testing.T) { largeSnapshots(t, topic) })
+	}
+}
+
+func largeSnapshots(t *testing.T, name string) {
 	c := newTestCluster(t)
 	require.NoError(t, Ensure(t.Context(), c.adm, c.cfg))
-	topic := NamesOf(c.cfg.TopicPrefix).Snapshots()
+	topic := c.cfg.TopicPrefix + name
 	payload := []byte(noise(8 << 20))
 	txn, err := NewTxn(t.Context(), c.cfg, c.cfg.TopicPrefix+"large")
 	require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 	"seralm/consumers/rollout"
 	"seralm/consumers/trainer/policy"
 	"seralm/models/snapshot"
+	"seralm/models/tower"
 	"seralm/stream"
 )
 
@@ -41,16 +42,13 @@ func alignStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			st, err := rollout.State(ctx, cfg.Kafka)
-			if err != nil {
-				return err
-			}
 			written, waiting, err := samples(ctx, cfg)
 			if err != nil {
 				return err
 			}
 			if p == nil {
-				fmt.Fprintf(out, "policy       %s has published nothing yet\n", cfg.Alignment.Name)
+				fmt.Fprintf(out, "policy       %s has published nothing yet; it does when it has made %d iterations of %d samples (alignment.refresh, alignment.batch)\n",
+					cfg.Alignment.Name, max(1, cfg.Alignment.Refresh), cfg.Alignment.Batch)
 			} else {
 				fmt.Fprintf(out, "policy       %s: %d iterations, epoch %d, published %s ago\n", p.Policy.Name, p.Policy.Step, p.Epoch, time.Since(p.Created).Round(time.Second))
 			}
@@ -59,16 +57,25 @@ func alignStatusCommand() *cobra.Command {
 				fmt.Fprintf(out, "recommender  %s has published nothing yet\n", cfg.Recommender.Name)
 			} else {
 				fmt.Fprintf(out, "recommender  %s: step %d, epoch %d, published %s ago\n", r.Model, r.Step, r.Epoch, time.Since(r.Created).Round(time.Second))
+				if warning := deaf(r); warning != "" {
+					fmt.Fprintf(out, "WARNING      %s\n", warning)
+				}
+			}
+			st, err := rollout.State(ctx, cfg.Kafka)
+			if err != nil {
+				return err
 			}
 			if p != nil {
 				served := int64(0)
 				if st.Served != nil && st.Alignment == cfg.Alignment.Name {
 					served = st.Served.Policy.Step
 				}
-				fmt.Fprintf(out, "staleness    what is served is %d iterations behind (a roll-out begins %d after the last)\n", p.Policy.Step-served, cfg.Alignment.RolloutSteps)
+				fmt.Fprintf(out, "staleness    what is served is %d iterations behind\n", p.Policy.Step-served)
 			}
 			fmt.Fprintln(out)
-			showRollout(out, st)
+			if err := showRollout(ctx, out, cfg, st, p); err != nil {
+				return err
+			}
 			fmt.Fprintf(out, "\nmetrics      %s\n", alignMetrics)
 			return nil
 		},
@@ -77,7 +84,9 @@ func alignStatusCommand() *cobra.Command {
 
 // newestModels returns the newest snapshots of policy and recommender, nil where there is
 // none.
-func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnapshot, r *snapshot.Manifest, err error) {
+func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnapshot, r *snapshot.Snapshot, err error) {
+	var newest *stream.Blob // of the recommender
+	var version snapshot.Version
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	chunks, caughtUp := stream.NewChunkReader(1<<30), false
@@ -95,16 +104,36 @@ func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnaps
 				p = &s
 			}
 		} else {
-			if m, err := snapshot.DecodeManifest(blob.Manifest); err == nil && (r == nil || r.Version().Less(m.Version())) {
-				r = &m
+			if m, err := snapshot.DecodeManifest(blob.Manifest); err == nil && (newest == nil || version.Less(m.Version())) {
+				newest, version = blob, m.Version()
 			}
 		}
 		return nil
 	}, func() { caughtUp = true; cancel() })
-	if caughtUp {
-		err = nil
+	if !caughtUp {
+		return nil, nil, err
 	}
-	return p, r, err
+	if newest == nil {
+		return p, nil, nil
+	}
+	if r, err = snapshot.Decode(newest.Manifest, newest.Payload); err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", newest.ID, err)
+	}
+	return p, r, nil
+}
+
+// deaf says why a recommender cannot judge what a language model writes; empty when it
+// can.
+func deaf(r *snapshot.Snapshot) string {
+	switch t, err := tower.New(r.Tensors); {
+	case err != nil:
+		return err.Error()
+	case t == nil:
+		return "this recommender reads no texts, so that it cannot judge any (recommender.knowledge_dim)"
+	case !t.Reads():
+		return "this recommender has learnt from no item's vector yet: all texts are worth the same to it, and the generator waits. Does a pregenerator run, and have items a title?"
+	}
+	return ""
 }
 
 // samples counts the offsets of the samples topic, and those that the policy's trainer has

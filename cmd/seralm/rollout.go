@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"seralm/cmd/internal/process"
+	"seralm/config"
+	"seralm/consumers/pregenerator"
 	"seralm/consumers/rollout"
 	"seralm/stream"
 )
@@ -35,7 +38,7 @@ interactions, and says promote or hold. An operator may do either, and roll back
 
 func rolloutStatusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Print the newest roll-out, and what the gate found", Args: cobra.NoArgs,
+		Use: "status", Short: "Print the newest roll-out, what the gate found, and what the next waits for", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadLog(cmd)
 			if err != nil {
@@ -45,17 +48,57 @@ func rolloutStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			showRollout(cmd.OutOrStdout(), st)
-			return nil
+			p, _, err := newestModels(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			return showRollout(cmd.Context(), cmd.OutOrStdout(), cfg, st, p)
 		},
 	}
 }
 
-func showRollout(out io.Writer, st stream.Rollout) {
+// showRollout prints the newest roll-out and what is awaited: by it while it is open, else
+// by the next; p is what the policy has published, nil for nothing.
+func showRollout(ctx context.Context, out io.Writer, cfg config.Config, st stream.Rollout, p *stream.PolicySnapshot) error {
 	if st.ID == 0 {
-		fmt.Fprintln(out, "no roll-out has begun; one does when the policy has made alignment.rollout_steps iterations and the items have texts")
-		return
+		fmt.Fprintln(out, "no roll-out has begun")
+	} else {
+		showState(out, st)
 	}
+	var waits []string
+	switch {
+	case st.Phase == stream.RolloutWriting:
+		waits = []string{"the drafts, which the pregenerator writes by turns with new items' texts"}
+		if most := cfg.Alignment.RolloutItems; most > 0 {
+			waits[0] += fmt.Sprintf(": at most %d (alignment.rollout_items)", most)
+		}
+	case st.Phase == stream.RolloutJudging && st.Decision != nil:
+		waits = []string{"the pregenerator: it does what the gate says when its present batch of texts is written"}
+	case st.Phase == stream.RolloutJudging:
+		since, err := rollout.Since(ctx, cfg.Kafka, st)
+		if err != nil {
+			return err
+		}
+		waits = []string{fmt.Sprintf("the gate: %d interactions came since the roll-out began, it takes about %d (a quarter of alignment.rollout_events) with items that the recommender knows",
+			since, rollout.Least(cfg.Alignment))}
+	case !st.Phase.Open():
+		known, err := pregenerator.Count(ctx, cfg.Kafka)
+		if err != nil {
+			return err
+		}
+		published := int64(0)
+		if p != nil {
+			published = p.Policy.Step
+		}
+		waits = pregenerator.Waits(cfg.Alignment, st, published, known)
+	}
+	for _, line := range waits {
+		fmt.Fprintf(out, "waits for %s\n", line)
+	}
+	return nil
+}
+
+func showState(out io.Writer, st stream.Rollout) {
 	served := "the language model as it is"
 	if st.Served != nil {
 		served = fmt.Sprintf("%s, of roll-out %d", st.Served.Policy, st.Served.Rollout)

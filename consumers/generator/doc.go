@@ -24,7 +24,7 @@
 //	an instance that is not sampled           generator.go (collect), choose.go
 //	a history that lacks an item              package instances
 //	samples twice, or a gap                   state.go, generator.go (commit, rewind)
-//	a generator that waits                    generator.go (refresh), align.Pacer
+//	a generator that waits                    generator.go (refresh), align.Pacer; ErrBlind
 //	a reward or p(y|x,s) that is off          judge.go; catalogue rewards: align.Reservoir, recent.go
 //	a snapshot that is not taken              watch.go
 //

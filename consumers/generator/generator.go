@@ -57,6 +57,7 @@ type Generator struct {
 	txn     *stream.Txn
 	slots   *stream.Slots
 	loaded  bool // the newest policy at start was looked for
+	blind   bool // it was told that the recommender cannot judge texts yet
 }
 
 // New returns a generator that has not started.
@@ -286,8 +287,20 @@ func (g *Generator) load(policy *stream.PolicySnapshot, model *stream.Blob) erro
 	if err == nil {
 		err = g.sampler.Judge(snap)
 	}
+	if errors.Is(err, ErrBlind) { // rewards would be noise: the next one may do
+		if !g.blind {
+			g.blind = true
+			g.Logger.Warn("no text is sampled until the recommender has learnt from what is known of items: does a pregenerator run, and have items a title?",
+				"recommender", snap.Model, "step", snap.Step)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
+	}
+	if g.blind {
+		g.blind = false
+		g.Logger.Info("the recommender reads texts: sampling goes on", "recommender", snap.Model, "step", snap.Step)
 	}
 	if base := g.cfg.Alignment.Base; base != "" && g.sampler.base == nil {
 		_, frozen, _ := g.watch.newest(base)

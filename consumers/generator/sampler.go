@@ -60,7 +60,11 @@ func (s *Sampler) Observe(ev stream.Event[stream.Interaction]) (Instance, bool) 
 	return in, ok
 }
 
-// Judge makes a recommender's snapshot the one that texts are judged by.
+// ErrBlind says that a recommender reads texts, but has learnt from none so far.
+var ErrBlind = errors.New("it has learnt from no item's vector, so that all texts are worth the same to it")
+
+// Judge makes a recommender's snapshot the one that texts are judged by. An error that
+// wraps ErrBlind may pass with a later one.
 func (s *Sampler) Judge(snap *snapshot.Snapshot) error {
 	j, err := newJudge(snap, s.cfg.Candidates, s.open)
 	if err != nil {
@@ -69,6 +73,10 @@ func (s *Sampler) Judge(snap *snapshot.Snapshot) error {
 	if j.tower == nil {
 		j.close()
 		return fmt.Errorf("recommender %s reads no texts, so that it cannot judge any: set recommender.knowledge_dim (or knowledge.enabled) and train it under another recommender.name", snap.Model)
+	}
+	if !j.tower.Reads() {
+		j.close()
+		return fmt.Errorf("recommender %s at step %d cannot judge texts: %w", snap.Model, snap.Step, ErrBlind)
 	}
 	s.judge.close()
 	s.judge = j

@@ -96,6 +96,7 @@ type Counts struct {
 	Items   int // announced and not hidden
 	Without int // of these, without any knowledge
 	Titles  int // of these, with no more than the vector of the title
+	Texts   int // of these, with a text of a language model
 }
 
 // Count counts what is known, by where it came from.
@@ -133,6 +134,8 @@ func Count(ctx context.Context, cfg config.Kafka) (Counts, error) {
 			c.Without++
 		case stream.OriginTitle:
 			c.Titles++
+		case stream.OriginLLM:
+			c.Texts++
 		}
 	}
 	return c, err

@@ -138,7 +138,7 @@ func TestWhatIsKnownIsFoundAndCounted(t *testing.T) {
 	c, err := Count(t.Context(), s.cfg.Kafka)
 	require.NoError(t, err)
 	require.Equal(t, Counts{
-		Items: 5, Without: 1,
+		Items: 5, Without: 1, Texts: 3,
 		Known: map[Kind]int{
 			{stream.OriginLLM, stream.ModelVersion{Name: "fake", Step: 3}, "v1"}: 3,
 			{stream.OriginImport, stream.ModelVersion{}, "v1"}:                   1,

@@ -131,14 +131,21 @@ func (r *rolls) due() *stream.PolicySnapshot {
 	if p.Policy.Step-last < r.s.cfg.Alignment.RolloutSteps {
 		return nil
 	}
-	// Where most items have no text yet, writing one for them is of more use, unless there
-	// are as many as a roll-out takes.
-	with, without := r.s.ledger.texts()
-	full := r.s.cfg.Alignment.RolloutItems
-	if with == 0 || with < without && (full == 0 || with < full) {
+	if with, without := r.s.ledger.texts(); !enough(with, without, r.s.cfg.Alignment.RolloutItems) {
+		if !r.short {
+			r.short = true
+			r.s.Logger.Info("a roll-out is due, and begins when enough items have a text", "policy", p.Policy.String(), "items", with, "waiting", without)
+		}
 		return nil
 	}
 	return p
+}
+
+// enough reports whether enough items have a text for a roll-out of at most so many items
+// (0 = all). Where most have none yet, writing one for them is of more use, unless there
+// are as many as a roll-out takes.
+func enough(with, without, most int) bool {
+	return with > 0 && (with >= without || most > 0 && with >= most)
 }
 
 // begin opens a roll-out. The adapter is kept with it: the trainer overwrites its own.
@@ -165,7 +172,7 @@ func (r *rolls) begin(ctx context.Context, p *stream.PolicySnapshot) (bool, erro
 	if err := r.enter(ctx, next, chunks...); err != nil {
 		return false, err
 	}
-	r.adapters[next.Slot], r.plan = p, nil
+	r.adapters[next.Slot], r.plan, r.short = p, nil, false
 	return true, nil
 }
 

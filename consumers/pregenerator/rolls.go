@@ -18,7 +18,7 @@ const adapterBytes = 1 << 30
 // rolls is what a session knows of roll-outs: the log's newest state, which is the
 // session's own once the topic was read, and what others write meanwhile.
 //
-// The writer of texts owns state, plan and silent; decisions and the newest policy
+// The writer of texts owns state, plan, silent and short; decisions and the newest policy
 // come from the followers.
 type rolls struct {
 	s        *session
@@ -29,6 +29,7 @@ type rolls struct {
 	plan   []string        // items to draft next, in order
 	passed map[string]bool // items of this roll-out that the language model had no answer to
 	silent bool            // the policy that is served cannot be loaded: no texts are written
+	short  bool            // it was told that too few items have a text for the roll-out that is due
 
 	mu       sync.Mutex
 	read     bool

@@ -71,6 +71,7 @@ func (g *Gate) judge(ctx context.Context, w *watch, client *kgo.Client) error {
 		if st.Phase == stream.RolloutJudging && blob != nil {
 			if of != st.ID {
 				of, enough = st.ID, 0
+				g.Logger.Info("a roll-out is judged when enough interactions have come that its recommender has not learnt", "rollout", st.ID, "wanted", Least(g.cfg.Alignment))
 			}
 			d, more, err := g.attempt(ctx, st, blob, kadm.NewClient(client), enough)
 			if err != nil {
@@ -99,11 +100,13 @@ func (g *Gate) judge(ctx context.Context, w *watch, client *kgo.Client) error {
 // made of, at least: an interval of fewer says nothing.
 const leastCold = 30
 
+// Least is how many held-out interactions the gate waits for before it judges.
+func Least(a config.Alignment) int { return max(1, a.RolloutEvents/4) }
+
 // attempt returns the decision on a roll-out, or nil and how many interactions the log
 // must hold before another attempt has more to go by.
 func (g *Gate) attempt(ctx context.Context, st stream.Rollout, blob *stream.Blob, admin *kadm.Client, enough int64) (*stream.Decision, int64, error) {
-	most := g.cfg.Alignment.RolloutEvents
-	least := max(1, most/4)
+	most, least := g.cfg.Alignment.RolloutEvents, Least(g.cfg.Alignment)
 	ends, err := stream.CommittedEnds(ctx, admin, g.names.Interactions())
 	if err != nil {
 		return nil, 0, err

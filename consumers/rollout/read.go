@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
@@ -28,14 +29,68 @@ func scan(ctx context.Context, cfg config.Kafka, fn func(body any)) error {
 	return err
 }
 
-// State returns the newest roll-out; its ID is 0 when there never was one.
+// State returns the newest roll-out; its ID is 0 when there never was one. While its
+// drafts are written, it counts those that there are; while it is judged, it has the gate's
+// decision before the pregenerator has read it.
 func State(ctx context.Context, cfg config.Kafka) (st stream.Rollout, err error) {
+	drafts := map[string]int64{} // the roll-out of an item's newest draft
+	var gate stream.Decision
 	err = scan(ctx, cfg, func(body any) {
-		if b, ok := body.(stream.Rollout); ok {
+		switch b := body.(type) {
+		case stream.Rollout:
 			st = b
+		case stream.Draft:
+			drafts[b.Item] = b.Rollout
+		case stream.Decision:
+			if b.By == stream.ByGate {
+				gate = b
+			}
 		}
 	})
+	if st.Phase == stream.RolloutJudging && gate.Rollout == st.ID {
+		st.Decision = &gate
+	}
+	if st.Phase == stream.RolloutWriting {
+		for _, of := range drafts {
+			if of == st.ID {
+				st.Drafts++
+			}
+		}
+	}
 	return st, err
+}
+
+// Since counts the interactions that came to the log since a roll-out began. The gate
+// judges by those and by the last before them: what the newest snapshot of the recommender
+// from before the roll-out had not learnt.
+func Since(ctx context.Context, cfg config.Kafka, st stream.Rollout) (int64, error) {
+	opts, err := stream.ClientOptions(cfg)
+	if err != nil {
+		return 0, err
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return 0, fmt.Errorf("connecting to the log: %w", err)
+	}
+	defer client.Close()
+	admin, topic := kadm.NewClient(client), stream.NamesOf(cfg.TopicPrefix).Interactions()
+	ends, err := stream.CommittedEnds(ctx, admin, topic)
+	if err != nil {
+		return 0, err
+	}
+	from, err := admin.ListOffsetsAfterMilli(ctx, st.Began.UnixMilli(), topic)
+	if err == nil {
+		err = from.Error()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asking for the interactions since roll-out %d began: %w", st.ID, err)
+	}
+	since := int64(0)
+	for p, end := range ends {
+		at, _ := from.Lookup(topic, p)
+		since += max(0, end-at.Offset)
+	}
+	return since, nil
 }
 
 // Text is a text of an item beside the served one.

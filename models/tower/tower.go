@@ -129,6 +129,12 @@ func New(tensors map[string]snapshot.Tensor) (*Tower, error) {
 // Dim is the length of a knowledge vector.
 func (t *Tower) Dim() int { return len(t.stats.Mean) }
 
+// Reads reports whether the model has learnt from any vector. One that has not, whose W
+// is as it began, makes the same row of all.
+func (t *Tower) Reads() bool {
+	return slices.ContainsFunc(t.weight, func(w float32) bool { return w != 0 })
+}
+
 // Row returns the row [d] of an item whose id nobody has seen and whose knowledge vector
 // is v [k]: e = [E[unknown] ; n] W + b. The row of the unknown item is the same without
 // n, so W's upper part and b are in it already.

@@ -73,6 +73,7 @@ func published() map[string]snapshot.Tensor {
 func TestARowByHand(t *testing.T) {
 	tower, err := New(published())
 	require.NoError(t, err)
+	require.True(t, tower.Reads())
 	row, err := tower.Row([]float32{2, 1, 0})
 	require.NoError(t, err)
 	require.Equal(t, []float32{0.5 + 2 + 4 - 6, -1 + 8 + 10 - 12}, row)
@@ -81,6 +82,15 @@ func TestARowByHand(t *testing.T) {
 	require.ErrorContains(t, err, "a vector of 2 numbers, the model was trained with 3")
 	_, err = tower.Row([]float32{2, float32(math.NaN()), 1})
 	require.ErrorContains(t, err, "not finite")
+}
+
+// As a tower begins: its model has learnt from no vector.
+func TestATowerOfZerosReadsNothing(t *testing.T) {
+	tensors := published()
+	tensors[Weight] = snapshot.Tensor{Shape: []int64{2, 3}, Data: make([]float32, 6)}
+	tower, err := New(tensors)
+	require.NoError(t, err)
+	require.False(t, tower.Reads())
 }
 
 func TestABaseHasNoTower(t *testing.T) {
