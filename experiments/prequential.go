@@ -108,6 +108,9 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 			report(progress, point, r.Order, d.Len(), time.Since(began))
 		}
 	}
+	if eval.Counts().Ranked == 0 {
+		return r, fmt.Errorf("data set %s: none of its %d users has a second interaction: there is nothing to rank", d.Name(), d.Summary().Users)
+	}
 	r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
 	r.All, r.LastHalf = map[string]prequential.Summary{}, map[string]prequential.Summary{}
 	for a, name := range r.Order {

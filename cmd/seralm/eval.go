@@ -121,6 +121,7 @@ func (d *datasetFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&d.o.Path, "dataset", "testdata/ml-latest-small", "folder or interactions file of the data set")
 	f.StringVar((*string)(&d.o.Format), "format", "", "its format, where the file names do not tell")
+	f.StringVar((*string)(&d.o.Encoding), "encoding", "", "of its text: utf-8 or latin-1 (default: as its format has it)")
 	f.StringVar(&d.columns, "columns", "", "columns of a table, e.g. user=uid,item=sku,time=ts,format=ms")
 	f.Float64Var(&d.o.MinValue, "min-value", 0, "leave out interactions with a lower value (the papers use 3)")
 	f.IntVar(&d.o.MinUser, "min-user", 0, "leave out users with fewer interactions")
