@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 }
 
 func build(m *testing.M) (int, error) {
+	if dir := os.Getenv(withDiskEnv); dir != "" { // disk_test.go: built already
+		seralm, seralmServe = filepath.Join(dir, "seralm"), filepath.Join(dir, "seralm-serve")
+		return m.Run(), nil
+	}
 	dir, err := os.MkdirTemp("", "seralm-apptest-")
 	if err != nil {
 		return 1, err

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -180,7 +180,7 @@ func (a *ArmResult) seeds() []uint64 {
 	return out
 }
 
-// save writes the file whole, or not at all.
+// save writes the file.
 func (r *HoldoutResult) save(path string) error {
 	if path == "" {
 		return nil
@@ -189,14 +189,8 @@ func (r *HoldoutResult) save(path string) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
+	return WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
 		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all is well
-	_, err = tmp.Write(append(data, '\n'))
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	})
 }

@@ -303,8 +303,12 @@ func TestOddData(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "interactions.csv"), []byte(c.interactions), 0o600))
 			d, err := dataset.Open(t.Context(), dataset.Options{Path: dir, Name: "odd"})
 			var r *HoldoutResult
+			var p PrequentialResult
 			if err == nil {
 				r, err = Holdout(t.Context(), d, reference("transitions"), 0, []uint64{1}, "", nil)
+				var prequential error
+				p, prequential = Prequential(t.Context(), config.Default(), d, Contest{}, nil)
+				require.Equal(t, err == nil, prequential == nil, "%v, but prequential: %v", err, prequential)
 			}
 			if c.fails != "" {
 				require.ErrorContains(t, err, c.fails)
@@ -312,6 +316,11 @@ func TestOddData(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Equal(t, c.want, r.Arms[0].Runs[0].Counts)
+			require.EqualValues(t, d.Len(), p.Counts.Events)
+			require.EqualValues(t, d.Summary().Users, p.Counts.First, "what there is nothing to rank by is counted")
+			require.EqualValues(t, d.Len()-d.Summary().Users, p.Counts.Ranked)
+			require.Equal(t, strings.Contains(name, "twice"), p.Summary.Duplicates == 1, "an event that is there twice is counted")
+			require.Equal(t, strings.HasPrefix(name, "gaps"), p.Summary.Gaps > 0, "gaps are counted")
 			if strings.HasPrefix(name, "lines") || strings.HasPrefix(name, "gaps") {
 				require.Equal(t, "c", d.At(2).Body.Item)
 			}

@@ -39,7 +39,12 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		axes[axis] = true
-		lines = append(lines, of...)
+		for _, l := range of {
+			// Prequential runs of one data set have their references in common.
+			if !slices.ContainsFunc(lines, func(m line) bool { return m.name == l.name && slices.Equal(m.points, l.points) }) {
+				lines = append(lines, l)
+			}
+		}
 	}
 	if len(axes) > 1 {
 		return errors.New("learning curves and prequential curves do not go into one plot: name files of one kind")

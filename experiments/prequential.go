@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"seralm/config"
@@ -25,32 +26,46 @@ type PrequentialPoint struct {
 // PrequentialResult is the outcome of a prequential run.
 type PrequentialResult struct {
 	Provenance
-	Counts   prequential.Counts             `json:"counts"`
-	Curve    []PrequentialPoint             `json:"curve"`
-	All      map[string]prequential.Summary `json:"all"`
-	LastHalf map[string]prequential.Summary `json:"last_half"`
-	Order    []string                       `json:"order"` // of the arms
+	Recommenders []string                       `json:"recommenders"` // those that learn online
+	Retrain      Retrain                        `json:"retrain"`
+	Counts       prequential.Counts             `json:"counts"`
+	Curve        []PrequentialPoint             `json:"curve"`
+	All          map[string]prequential.Summary `json:"all"`
+	LastHalf     map[string]prequential.Summary `json:"last_half"`
+	Order        []string                       `json:"order"` // of the arms
 }
 
-// Prequential streams a data set through test-then-train: the model, popularity
-// and item-transition kNN, in micro-batches of cfg.Trainer.BatchEvents. progress,
-// when not nil, gets a line per point of the curve.
-func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, model seqrec.Recommender, progress io.Writer) (PrequentialResult, error) {
+// Contest says who takes part in a prequential run, beside popularity and
+// item-transition kNN.
+type Contest struct {
+	Recommenders []string // by architecture; each learns online
+	Retrain      Retrain  // of another of each
+	// New makes the recommender of a configuration, untrained.
+	New func(config.Recommender) (seqrec.Recommender, error)
+}
+
+// Prequential streams a data set through test-then-train, in micro-batches of
+// cfg.Trainer.BatchEvents. progress, when not nil, gets a line per point of the curve.
+func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c Contest, progress io.Writer) (PrequentialResult, error) {
 	p, err := newProvenance(PrequentialProtocol, cfg, d)
 	if err != nil {
 		return PrequentialResult{}, err
 	}
+	if err := c.Retrain.validate(); err != nil {
+		return PrequentialResult{}, err
+	}
+	arms, closeArms, err := c.arms(cfg.Recommender, progress)
+	if err != nil {
+		return PrequentialResult{}, err
+	}
+	defer closeArms()
 	began := time.Now()
 	sequencer := online.NewSequencer(online.SequencerOptions{
 		MaxLen: cfg.Recommender.MaxLen, MaxUsers: cfg.Trainer.MaxUsers, DedupWindow: cfg.Trainer.DedupWindow,
 		AdmitAfter: cfg.Trainer.AdmitAfter, Replay: cfg.Trainer.Replay, Seed: cfg.Recommender.Seed,
 	})
-	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
-	eval := prequential.New(sequencer, cfg.Evaluator.Window,
-		prequential.Learning(model.Name(), model, true),
-		prequential.Learning(popularity.Name(), popularity, false),
-		prequential.Learning(transitions.Name(), transitions, false))
-	r := PrequentialResult{Provenance: p, Order: eval.Arms()}
+	eval := prequential.New(sequencer, cfg.Evaluator.Window, arms...)
+	r := PrequentialResult{Provenance: p, Recommenders: c.Recommenders, Retrain: c.Retrain, Order: eval.Arms()}
 
 	every := max(1, d.Len()/100)
 	next, half := every, d.Len()/2
@@ -93,6 +108,9 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, mod
 			report(progress, point, r.Order, d.Len(), time.Since(began))
 		}
 	}
+	if eval.Counts().Ranked == 0 {
+		return r, fmt.Errorf("data set %s: none of its %d users has a second interaction: there is nothing to rank", d.Name(), d.Summary().Users)
+	}
 	r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
 	r.All, r.LastHalf = map[string]prequential.Summary{}, map[string]prequential.Summary{}
 	for a, name := range r.Order {
@@ -100,6 +118,48 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, mod
 		r.LastHalf[name] = eval.Tallies()[a].Since(middle[a])
 	}
 	return r, nil
+}
+
+// arms are the recommenders learning online, the same trained anew, and the references;
+// closeAll frees what they hold.
+func (c Contest) arms(cfg config.Recommender, progress io.Writer) (arms []prequential.Arm, closeAll func(), err error) {
+	var closes []func()
+	closeAll = func() {
+		for _, f := range closes {
+			f()
+		}
+	}
+	var anew []prequential.Arm
+	for i, name := range c.Recommenders {
+		if slices.Contains(c.Recommenders[:i], name) {
+			err = fmt.Errorf("the recommender %s is named twice", name)
+		}
+		of := cfg
+		of.Architecture = name
+		var model seqrec.Recommender
+		if err == nil {
+			model, err = c.New(of)
+		}
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		closes = append(closes, model.Close)
+		arms = append(arms, prequential.Learning(name, model, true))
+		if c.Retrain.Every > 0 {
+			r := &retrained{
+				Retrain: c.Retrain, make: func() (seqrec.Recommender, error) { return c.New(of) },
+				maxLen: cfg.MaxLen, seed: cfg.Seed, progress: progress, user: map[string]int{},
+			}
+			closes = append(closes, r.close)
+			anew = append(anew, r.arm(name))
+		}
+	}
+	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
+	return slices.Concat(arms, anew, []prequential.Arm{
+		prequential.Learning(popularity.Name(), popularity, false),
+		prequential.Learning(transitions.Name(), transitions, false),
+	}), closeAll, nil
 }
 
 func report(w io.Writer, p PrequentialPoint, order []string, total int, elapsed time.Duration) {

@@ -24,8 +24,8 @@ import (
 // 127.0.0.1 and keeps its log in a folder. It is for one machine and for tests;
 // production is a real cluster. What kfake does not do by itself is done here: a
 // lock on the folder, retention and compaction that go on after a restart
-// (compaction.go) and leave every partition its offsets (retention.go), and
-// transactions that stay aborted after a crash (recovery.go).
+// (compaction.go) and leave every partition its offsets (retention.go), transactions
+// that stay aborted after a crash (recovery.go), and a full disk (room.go).
 type Broker struct {
 	dir     string
 	lock    *flock.Flock
@@ -53,6 +53,10 @@ func StartBroker(cfg config.Config) (*Broker, error) {
 	if err := b.acquire(); err != nil {
 		return nil, err
 	}
+	if err := room(dir, roomForOld); err != nil {
+		b.release()
+		return nil, err
+	}
 	if err := b.start(cfg.Kafka.Embedded); err != nil {
 		b.release()
 		return nil, fmt.Errorf("starting the embedded broker on %s: %w", dir, err)
@@ -66,6 +70,7 @@ func StartBroker(cfg config.Config) (*Broker, error) {
 		b.release()
 		return nil, err
 	}
+	b.keepRoom()
 	b.wg.Add(1)
 	go b.maintain(retentionEach)
 	return b, nil
@@ -184,19 +189,7 @@ func kfakeOptions(dir string) []kfake.Opt {
 		kfake.NumBrokers(1),
 		kfake.ClusterID("seralm-embedded"),
 		kfake.DataDir(dir),
-		kfake.WithLogger(brokerLog{}),
-	}
-}
-
-// brokerLog hands the broker's warnings and errors to slog.
-type brokerLog struct{}
-
-func (brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
-	switch {
-	case level == kfake.LogLevelError:
-		slog.Error("embedded broker", "detail", fmt.Sprintf(format, args...))
-	case level == kfake.LogLevelWarn && !strings.HasPrefix(format, "txn: EndTxn slow"): // a timing, no fault
-		slog.Warn("embedded broker", "detail", fmt.Sprintf(format, args...))
+		kfake.WithLogger(brokerLog{dir}),
 	}
 }
 

@@ -46,24 +46,31 @@ func brokerChild(spec string) {
 // startChild starts a broker in a process of its own; kill is kill -9.
 func startChild(t *testing.T, cfg config.Config) (c *testCluster, kill func()) {
 	t.Helper()
-	spec, err := json.Marshal(cfg)
-	require.NoError(t, err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), brokerChildEnv+"="+string(spec))
-	cmd.Stderr = os.Stderr
-	_, err = cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	c, cmd := startProcess(t, cfg, os.Stderr)
 	kill = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // "signal: killed"
 	})
 	t.Cleanup(kill)
+	return c, kill
+}
+
+// startProcess starts one that the caller waits for.
+func startProcess(t *testing.T, cfg config.Config, log io.Writer) (*testCluster, *exec.Cmd) {
+	t.Helper()
+	spec, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), brokerChildEnv+"="+string(spec))
+	cmd.Stderr = log
+	_, err = cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
 	addr, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
-	return clientOf(t, strings.TrimSpace(addr)), kill
+	return clientOf(t, strings.TrimSpace(addr)), cmd
 }
 
 func startBroker(t *testing.T, cfg config.Config) (*testCluster, *Broker) {

@@ -100,13 +100,17 @@ func (b *Broker) compactSafely(topics []string) error {
 		return nil
 	}
 	if err := backUp(b.dir, topics); err != nil {
-		return fmt.Errorf("copying what is to be compacted: %w", err)
+		// On a disk that is full, half a copy would be what fills it.
+		return errors.Join(fmt.Errorf("copying what is to be compacted: %w", err), os.RemoveAll(b.path(copyingDir)))
 	}
-	b.cluster.Compact()
+	short := room(b.dir, roomForOld) // for what compaction writes
+	if short == nil {
+		b.cluster.Compact()
+	}
 	if err := os.Rename(b.path(compactDir), b.path(compactedDir)); err != nil {
-		return err
+		return errors.Join(short, err)
 	}
-	return os.RemoveAll(b.path(compactedDir))
+	return errors.Join(short, os.RemoveAll(b.path(compactedDir)))
 }
 
 // transacting tells whether a transaction is open in any of the topics.

@@ -4,14 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"seralm/cmd/internal/process"
+	"seralm/config"
 	"seralm/experiments"
 	"seralm/models/prequential"
+	"seralm/models/seqrec"
 	"seralm/producers/dataset"
 )
 
@@ -23,12 +24,21 @@ func evalCommand() *cobra.Command {
 
 func evalPrequentialCommand() *cobra.Command {
 	var d datasetFlags
+	var contest experiments.Contest
 	var out string
 	c := &cobra.Command{
 		Use:   "prequential",
 		Short: "Test, then train: rank each event before learning it, beside popularity and item-transition kNN",
+		Long: `Test, then train: rank each event before learning it. Every recommender that is named
+learns online from the same events, beside popularity and item-transition kNN.
+
+With --retrain another of each learns nothing between, and is trained from scratch, on
+all events so far, whenever so much time has passed in the data: what is done every
+night in many places. Until its first training it misses. It costs --epochs passes over
+everything, every time.`,
 		Example: `  seralm eval prequential --dataset testdata/ml-latest-small
-  seralm eval prequential --dataset ml-1m --min-value 3 --json ml-1m.json`,
+  seralm eval prequential --dataset ml-1m --min-value 3 --json ml-1m.json
+  seralm eval prequential --dataset ml-1m --recommender sasrec,gru4rec --retrain 24h --epochs 5 --json two.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := process.Load(cmd)
@@ -39,12 +49,18 @@ func evalPrequentialCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			model, err := newModel(cfg.Recommender)
-			if err != nil {
-				return err
+			if len(contest.Recommenders) == 0 {
+				contest.Recommenders = []string{cfg.Recommender.Architecture}
 			}
-			defer model.Close()
-			r, err := experiments.Prequential(cmd.Context(), cfg, data, model, cmd.ErrOrStderr())
+			contest.New = func(r config.Recommender) (seqrec.Recommender, error) {
+				of := cfg
+				of.Recommender = r // some sizes do not suit all architectures
+				if err := of.Validate(); err != nil {
+					return nil, err
+				}
+				return newModel(r)
+			}
+			r, err := experiments.Prequential(cmd.Context(), cfg, data, contest, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -53,7 +69,11 @@ func evalPrequentialCommand() *cobra.Command {
 		},
 	}
 	d.add(c)
-	c.Flags().StringVar(&out, "json", "", "write the result, with all that made it, to this file")
+	f := c.Flags()
+	f.StringSliceVar(&contest.Recommenders, "recommender", nil, "one or more of sasrec, gru4rec, lightsans, paup and caser (default: recommender.architecture)")
+	f.DurationVar(&contest.Retrain.Every, "retrain", 0, "beside each, one that is trained from scratch every so much time of the data, e.g. 24h")
+	f.IntVar(&contest.Retrain.Epochs, "epochs", 20, "passes over the data of such a training")
+	f.StringVar(&out, "json", "", "write the result, with all that made it, to this file")
 	return c
 }
 
@@ -85,7 +105,10 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
+	return experiments.WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
 }
 
 // datasetFlags are the flags of every command that reads a data set.
@@ -98,6 +121,7 @@ func (d *datasetFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&d.o.Path, "dataset", "testdata/ml-latest-small", "folder or interactions file of the data set")
 	f.StringVar((*string)(&d.o.Format), "format", "", "its format, where the file names do not tell")
+	f.StringVar((*string)(&d.o.Encoding), "encoding", "", "of its text: utf-8 or latin-1 (default: as its format has it)")
 	f.StringVar(&d.columns, "columns", "", "columns of a table, e.g. user=uid,item=sku,time=ts,format=ms")
 	f.Float64Var(&d.o.MinValue, "min-value", 0, "leave out interactions with a lower value (the papers use 3)")
 	f.IntVar(&d.o.MinUser, "min-user", 0, "leave out users with fewer interactions")

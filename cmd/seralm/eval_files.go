@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -118,11 +118,7 @@ func evalPlotCommand() *cobra.Command {
 			if format != "svg" && format != "png" {
 				return fmt.Errorf("--out %q: name a file that ends in .svg or .png", out)
 			}
-			var b strings.Builder
-			if err := experiments.Plot(&b, format, metric, args...); err != nil {
-				return err
-			}
-			return os.WriteFile(out, []byte(b.String()), 0o644)
+			return experiments.WriteFile(out, func(w io.Writer) error { return experiments.Plot(w, format, metric, args...) })
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "file to draw to, .svg or .png")

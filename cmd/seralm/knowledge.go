@@ -2,13 +2,11 @@ package main
 
 import (
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +22,7 @@ import (
 	"seralm/consumers/pregenerator"
 	"seralm/consumers/pregenerator/native"
 	"seralm/consumers/rollout"
+	"seralm/experiments"
 	"seralm/feature"
 	"seralm/stream"
 )
@@ -259,35 +258,23 @@ func exportCommand() *cobra.Command {
 				_, err := pregenerator.Export(cmd.Context(), cfg.Kafka, cmd.OutOrStdout())
 				return err
 			}
-			n, err := exportFile(cmd.Context(), cfg.Kafka, args[0])
+			n := 0
+			err = experiments.WriteFile(args[0], func(w io.Writer) error {
+				if !strings.HasSuffix(args[0], ".gz") {
+					n, err = pregenerator.Export(cmd.Context(), cfg.Kafka, w)
+					return err
+				}
+				z := gzip.NewWriter(w)
+				n, err = pregenerator.Export(cmd.Context(), cfg.Kafka, z)
+				return errors.Join(err, z.Close())
+			})
 			if err != nil {
-				return fmt.Errorf("exporting to %s: %w", args[0], err)
+				return fmt.Errorf("exporting what is known: %w", err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d items exported\n", n)
 			return nil
 		},
 	}
-}
-
-// exportFile puts the file in its place only when it is whole.
-func exportFile(ctx context.Context, cfg config.Kafka, path string) (n int, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone when it was renamed
-	var out io.WriteCloser = f
-	if strings.HasSuffix(path, ".gz") {
-		out = gzip.NewWriter(f)
-	}
-	n, err = pregenerator.Export(ctx, cfg, out)
-	if out != f {
-		err = errors.Join(err, out.Close())
-	}
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return 0, err
-	}
-	return n, os.Rename(f.Name(), path)
 }
 
 func statsCommand() *cobra.Command {

@@ -24,8 +24,8 @@ type Arm struct {
 	Name string
 	// Rank judges each instance.
 	Rank func(ctx context.Context, instances []online.Instance) ([]Judgement, error)
-	// Learn teaches the batch that was just ranked.
-	Learn func(ctx context.Context, batch online.Batch, rows int, step uint64) error
+	// Learn teaches the batch that was just ranked, which the events became.
+	Learn func(ctx context.Context, events []online.Event, batch online.Batch, rows int, step uint64) error
 }
 
 // Evaluation runs the protocol. It is used by one goroutine.
@@ -70,7 +70,7 @@ func (e *Evaluation) Observe(ctx context.Context, events []online.Event, rank bo
 		}
 	}
 	for _, arm := range e.arms {
-		if err := arm.Learn(ctx, batch, e.sequencer.Vocabulary().Rows(), e.step); err != nil {
+		if err := arm.Learn(ctx, events, batch, e.sequencer.Vocabulary().Rows(), e.step); err != nil {
 			return fmt.Errorf("%s: step %d: %w", arm.Name, e.step, err)
 		}
 	}
@@ -113,8 +113,10 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 	known := vocab.FirstItem
 	return Arm{
 		Name: name,
-		Rank: byScores(r.Scores, &known),
-		Learn: func(ctx context.Context, b online.Batch, rows int, step uint64) error {
+		Rank: func(ctx context.Context, instances []online.Instance) ([]Judgement, error) {
+			return ByScores(r.Scores, known)(ctx, instances)
+		},
+		Learn: func(ctx context.Context, _ []online.Event, b online.Batch, rows int, step uint64) error {
 			if err := r.Resize(rows); err != nil {
 				return err
 			}
@@ -132,16 +134,16 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 	}
 }
 
-// byScores makes an Arm's Rank of a recommender's Scores, [B][R] for B histories.
-// Items that came with this very batch are unknown to it: in a history they are
-// the unknown item, as a target a miss.
-func byScores(scores func(ctx context.Context, histories [][]int32) ([][]float32, error), known *int) func(context.Context, []online.Instance) ([]Judgement, error) {
+// ByScores makes an Arm's Rank of a recommender's Scores, [B][known] for B histories.
+// Items from row known on came after it has learnt: in a history they are the unknown
+// item, as a target a miss.
+func ByScores(scores func(ctx context.Context, histories [][]int32) ([][]float32, error), known int) func(context.Context, []online.Instance) ([]Judgement, error) {
 	return func(ctx context.Context, instances []online.Instance) ([]Judgement, error) {
 		histories := make([][]int32, len(instances))
 		for i, in := range instances {
 			histories[i] = in.History
 			for k, row := range in.History {
-				if int(row) >= *known {
+				if int(row) >= known {
 					if &histories[i][0] == &in.History[0] {
 						histories[i] = slices.Clone(in.History)
 					}

@@ -87,7 +87,7 @@ func TestAnAbsentJudgementDoesNotCount(t *testing.T) {
 			}
 			return out, nil
 		},
-		Learn: func(context.Context, online.Batch, int, uint64) error { return nil },
+		Learn: func(context.Context, []online.Event, online.Batch, int, uint64) error { return nil },
 	}
 	e := New(sequencer(), 10, absent)
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))

@@ -94,7 +94,7 @@ func (t *Trainer) checkpoint() error {
 		return err
 	}
 	if err := snapshot.WriteDir(t.checkpoints, l.Step, map[string][]byte{partMeta: m, partAdapter: adapter}); err != nil {
-		return fmt.Errorf("writing the checkpoint of iteration %d: %w", l.Step, err)
+		return fmt.Errorf("writing the checkpoint of iteration %d: %w (it needs a disk with room for trainer.checkpoints and one more: make room, or set data_dir)", l.Step, err)
 	}
 	if err := snapshot.Prune(t.checkpoints, checkpoints); err != nil {
 		t.log.Warn("old checkpoints not removed", "error", err)

@@ -94,7 +94,7 @@ func (t *Trainer) checkpoint() error {
 	step := int64(t.learner.StepNumber())
 	parts := map[string][]byte{partMeta: m, partModel: model, partSequencer: sequencer}
 	if err := snapshot.WriteDir(t.checkpoints, step, parts); err != nil {
-		return fmt.Errorf("writing the checkpoint of step %d: %w", step, err)
+		return fmt.Errorf("writing the checkpoint of step %d: %w (it needs a disk with room for trainer.checkpoints and one more: make room, or set data_dir)", step, err)
 	}
 	if err := snapshot.Prune(t.checkpoints, t.cfg.Trainer.Checkpoints); err != nil {
 		t.log.Warn("old checkpoints not removed", "error", err)

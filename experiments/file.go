@@ -1,0 +1,43 @@
+package experiments
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile writes a file whole, or not at all: on a disk that is full the one that was
+// there stays. What is no file, such as /dev/null, is written to and not replaced.
+func WriteFile(path string, fill func(io.Writer) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing %s: %w", path, err)
+		}
+	}()
+	var f *os.File
+	if is, err := os.Stat(path); err == nil && !is.Mode().IsRegular() {
+		if f, err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
+			return err
+		}
+	} else {
+		if f, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp"); err != nil {
+			return err
+		}
+		defer func() { _ = os.Remove(f.Name()) }() // gone already when all is well
+	}
+	b := bufio.NewWriter(f)
+	err = fill(b)
+	if err == nil {
+		err = b.Flush()
+	}
+	if f.Name() == path {
+		return errors.Join(err, f.Close())
+	}
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
