@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"seralm/models/online"
@@ -52,7 +53,7 @@ type retrained struct {
 // arm returns the arm, named like the one that learns online.
 func (r *retrained) arm(name string) prequential.Arm {
 	return prequential.Arm{
-		Name: fmt.Sprintf("%s every %s", name, r.Every),
+		Name: name + " every " + strings.Replace(r.Every.String(), "h0m0s", "h", 1),
 		Rank: func(ctx context.Context, instances []online.Instance) ([]prequential.Judgement, error) {
 			if r.model == nil {
 				return make([]prequential.Judgement, len(instances)), nil // misses

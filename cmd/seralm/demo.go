@@ -116,8 +116,13 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, roles watched) error
 	defer cancel()
 	d.greet()
 	replayed := make(chan error, 1)
+	o := replay.Options{Data: d.data, Kafka: cfg.Kafka, Dir: filepath.Join(cfg.DataDir, "replay"), Items: true}
+	if cfg.Knowledge.Enabled {
+		// A model learns to read titles from the events that come after them.
+		o.Between = func(ctx context.Context) error { return d.titlesRead(ctx, roles.writing) }
+	}
 	go func() {
-		_, err := replay.Run(ctx, replay.Options{Data: d.data, Kafka: cfg.Kafka, Dir: filepath.Join(cfg.DataDir, "replay"), Items: true})
+		_, err := replay.Run(ctx, o)
 		replayed <- err
 	}()
 	err := d.watch(ctx, roles.quality, replayed)
@@ -128,7 +133,7 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, roles watched) error
 		err = d.clicks(ctx)
 	}
 	if err == nil && cfg.Knowledge.Enabled {
-		err = d.newcomer(ctx, cfg.Kafka, roles.writing)
+		err = d.newcomer(ctx, cfg.Kafka)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause

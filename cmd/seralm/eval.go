@@ -35,7 +35,7 @@ learns online from the same events, beside popularity and item-transition kNN.
 With --retrain another of each learns nothing between, and is trained from scratch, on
 all events so far, whenever so much time has passed in the data: what is done every
 night in many places. Until its first training it misses. It costs --epochs passes over
-everything, every time.`,
+everything, every time. Its log p is the mean over fewer events, of the items it knew.`,
 		Example: `  seralm eval prequential --dataset testdata/ml-latest-small
   seralm eval prequential --dataset ml-1m --min-value 3 --json ml-1m.json
   seralm eval prequential --dataset ml-1m --recommender sasrec,gru4rec --retrain 24h --epochs 5 --json two.json`,
