@@ -63,10 +63,10 @@ func TestWhatHalvesHaveInCommonCarriesOver(t *testing.T) {
 func TestCarryByHand(t *testing.T) {
 	// Half 0 chooses the third text (worth 5 to the other, whose mean is 3), half 1 the
 	// second (worth 1, mean 2).
-	c := carry([][2][]float64{{{0, 1, 9}, {-1, 4, 0}}}, [][2][]float64{{{2, 1, 3}, {4, 0, 5}}})
+	c := carry([][2][]float64{{{0, 1, 9}, {-1, 4, -2}}}, [][2][]float64{{{2, 1, 3}, {4, 0, 5}}})
 	require.Equal(t, (2.-1)/2, c.Gain.Mean)
 	require.Equal(t, (1.-3)/2, c.Own.Mean)
-	require.Equal(t, (.5-.5)/2, c.Correlation.Mean)
+	require.Equal(t, (.5-1)/2, c.Correlation.Mean)
 }
 
 // Each half has its users alone, and both reward the same texts: their rewards sum to

@@ -35,14 +35,15 @@ func (l Loop) Run(t testing.TB, iterations int) (adapters [][]byte) {
 	defer sampler.Close()
 	require.NoError(t, sampler.Judge(l.Recommender))
 	learner := policy.NewLearner(a, l.Model)
+	left := l.Interactions
 	for range iterations {
 		var batch []*stream.Sample
 		for len(batch) < a.Batch {
 			var group []generator.Chosen
 			for len(group) < min(a.Group, a.Batch-len(batch)) {
-				require.NotEmpty(t, l.Interactions, "iteration %d", learner.Step+1)
-				ev := l.Interactions[0]
-				l.Interactions = l.Interactions[1:]
+				require.NotEmpty(t, left, "there are too few interactions for iteration %d", learner.Step+1)
+				ev := left[0]
+				left = left[1:]
 				in, ok := sampler.Observe(ev)
 				if !ok {
 					continue
