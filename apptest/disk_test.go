@@ -30,7 +30,7 @@ func onSmallDisk(t *testing.T, megabytes int, test func(t *testing.T, disk strin
 		return
 	}
 	if err := namespaced("true").Run(); err != nil {
-		t.Skipf("no small disk to fill: this machine gives no user and mount namespaces (%v)", err) //nolint:forbidigo // its reason names what is missing
+		t.Skipf("no small disk to fill: this machine gives no user and mount namespaces (%v)", err)
 	}
 	cmd := namespaced(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v="+fmt.Sprint(testing.Verbose()))
 	cmd.Env = append(os.Environ(), withDiskEnv+"="+filepath.Dir(seralm))

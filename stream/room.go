@@ -31,13 +31,13 @@ const (
 	roomForOld = 32 << 20
 )
 
-// noRoom says what to do about a disk that is nearly full.
-type noRoom struct {
+// noRoomError says what to do about a disk that is nearly full.
+type noRoomError struct {
 	dir        string
 	free, want int64
 }
 
-func (e *noRoom) Error() string {
+func (e *noRoomError) Error() string {
 	return fmt.Sprintf("the disk of %s has %d MiB free, and the embedded broker wants %d: make room there, or set data_dir to a folder on another disk",
 		e.dir, e.free>>20, e.want>>20)
 }
@@ -49,7 +49,7 @@ func room(dir string, want int64) error {
 		return fmt.Errorf("asking for the room on the disk of %s: %w", dir, err)
 	}
 	if free := int64(s.Bavail) * s.Bsize; free < want {
-		return &noRoom{dir, free, want}
+		return &noRoomError{dir, free, want}
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (b *Broker) keepRoom() {
 			want = roomForOld
 		}
 		err := room(b.dir, want)
-		var short *noRoom
+		var short *noRoomError
 		switch {
 		case err == nil:
 			if full && want == roomForNew {
