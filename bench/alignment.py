@@ -6,12 +6,12 @@
 Two real processes, seralm up --roles=generator and --roles=policy with SmolLM2-135M, each on a
 core of its own (taskset) and with one thread, over the embedded broker of a third one that has
 learnt a recommender from testdata/ml-latest-small and does nothing more. They run with
-alignment.refresh 50 and with 0, which is taking turns, by turns; then both on one core. Each run is
-of a policy of its own that begins with nothing: the same instances, the same number of samples.
+alignment.refresh 50 and with 0, which is taking turns, by turns; then both on one core. Each run
+begins with a copy of the same log and a policy that has learnt nothing: the same instances.
 
 What can be gained is (G+T)/max(G,T), with G and T the seconds that generator and trainer work for an
 iteration: the result has them (wall time not spent waiting for the other, and CPU time), so that the
-ratio can be seen to follow. SETTINGS are those of a balanced pair: see docs/RESULTS.md.
+ratio can be seen to follow. SETTINGS are chosen to have them about equal.
 
 Needs two cores and a quiet machine: 10 minutes. `make build weights` comes first.
 """
@@ -23,6 +23,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -33,16 +34,20 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = ROOT / "testdata" / "ml-latest-small"
-EVENTS = 5_000
-WARM = 2  # iterations before the clock starts: weights are loaded, the first texts are there
+EVENTS = 3_000
+WARM = 1  # iterations before the clock starts: weights are loaded, the first texts are there
 PATIENCE = 1800  # seconds for a step of the course
+# Memory that libtorch gives back is kept: where each of its large tensors is mapped anew, a machine
+# that is slow to hand out pages is what is measured.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 SETTINGS = {
-    "SERALM_ALIGNMENT_BATCH": "8",
-    "SERALM_ALIGNMENT_GROUP": "8",
+    "SERALM_ALIGNMENT_BATCH": "4",
+    "SERALM_ALIGNMENT_GROUP": "4",
     "SERALM_ALIGNMENT_CANDIDATES": "4",
-    "SERALM_ALIGNMENT_MAX_TOKENS": "32",
-    "SERALM_ALIGNMENT_RESERVOIR": "1024",
+    "SERALM_ALIGNMENT_MAX_TOKENS": "12",
+    "SERALM_ALIGNMENT_RESERVOIR": "512",
 }
+UP = ["up", "--roles=serve,gateway,histories,trainer,evaluator"]
 REFRESH = {"at the same time": "50", "taking turns": "0"}
 
 
@@ -84,8 +89,8 @@ class Program:
 
 
 def prepare(work, env):
-    """A broker with a catalogue, interactions and a recommender that reads titles."""
-    up = Program(work, "broker", ["up", "--roles=serve,gateway,histories,trainer,evaluator"], env)
+    """A log with a catalogue, interactions and a recommender that reads titles."""
+    up = Program(work, "broker", UP, env)
     seralm = lambda *args: subprocess.run([ROOT / "bin" / "seralm", *args], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seralm("replay", "--dataset", str(DATA), "--limit", "1")
     with gzip.open(DATA / "ratings.csv.gz", "rt") as file:
@@ -104,20 +109,25 @@ def prepare(work, env):
         return m["seralm_trainer_events_total"] >= EVENTS and m["seralm_trainer_lag_records"] == 0
     up.until("the recommender has learnt", done)
     time.sleep(15)  # it publishes every 5 seconds; what served and looked on comes to rest
-    return up
+    up.end()
 
 
 def run(work, env, number, placement, mode, iterations):
-    env = env | {"SERALM_ALIGNMENT_NAME": f"run-{number}", "SERALM_ALIGNMENT_REFRESH": REFRESH[mode], "SERALM_ALIGNMENT_ENABLED": "true"}
+    data = work / f"data-{number}"
+    shutil.copytree(work / "data", data)
+    env = env | {"SERALM_DATA_DIR": str(data)}
+    broker = Program(work, f"broker-{number}", UP, env)
+    env |= {"SERALM_ALIGNMENT_REFRESH": REFRESH[mode], "SERALM_ALIGNMENT_ENABLED": "true"}
     cores = placement_cores(placement)
     jobs = {role: Program(work, f"{role}-{number}", ["up", f"--roles={role}"], env, core) for role, core in cores.items()}
     policy = jobs["policy"]
     def reached(step):
         policy.until(f"iteration {step} is made", lambda: policy.metrics()["seralm_policy_step"] >= step)
-        return {"time": time.monotonic()} | {role: job.metrics() for role, job in jobs.items()}
+        return {"time": time.monotonic(), "broker": broker.metrics()} | {role: job.metrics() for role, job in jobs.items()}
     began, ended = reached(WARM), reached(WARM + iterations)
-    for job in jobs.values():
+    for job in *jobs.values(), broker:
         job.end()
+    shutil.rmtree(data)
     wall = ended["time"] - began["time"]
     made = ended["policy"]["seralm_policy_step"] - began["policy"]["seralm_policy_step"]
     out = {"placement": placement, "mode": mode, "iterations": made, "seconds": round(wall, 2), "per_second": made / wall}
@@ -130,7 +140,9 @@ def run(work, env, number, placement, mode, iterations):
             "iterations": round(done, 2), "idle_share": round(min(1, idle / wall), 3), "busy_seconds": round((wall - idle) / max(done, 1e-9), 3),
             "cpu_seconds": round(since("process_cpu_seconds_total") / max(done, 1e-9), 3),
         }
-    out["load"] = os.getloadavg()[0]
+    name = "process_cpu_seconds_total"
+    out["broker_cpu_share"] = round((ended["broker"][name] - began["broker"][name]) / wall, 3)
+    out["load"], out["version"] = os.getloadavg()[0], re.search(r"version=(\S+)", broker.path.read_text())[1]
     print("bench:", json.dumps(out), file=sys.stderr, flush=True)
     return out
 
@@ -138,6 +150,22 @@ def run(work, env, number, placement, mode, iterations):
 def placement_cores(placement):
     a, *more = sorted(os.sched_getaffinity(0))
     return {"generator": a, "policy": more[0] if placement == "two cores" else a}
+
+
+def summarise(runs):
+    """What the runs say of each placement."""
+    summary = {}
+    for placement in sorted({r["placement"] for r in runs}, reverse=True):
+        of = {mode: [r for r in runs if r["placement"] == placement and r["mode"] == mode] for mode in REFRESH}
+        ratios = [s["per_second"] / t["per_second"] for s, t in zip(of["at the same time"], of["taking turns"])]
+        cost = {role: statistics.median(r[role]["cpu_seconds"] for r in of["at the same time"]) for role in ("generator", "policy")}
+        summary[placement] = {
+            "iterations_per_second": {mode: statistics.median(r["per_second"] for r in of[mode]) for mode in REFRESH},
+            "ratios": [round(r, 3) for r in ratios], "median_ratio": round(statistics.median(ratios), 3),
+            "idle_share": {mode: {role: statistics.median(r[role]["idle_share"] for r in of[mode]) for role in cost} for mode in REFRESH},
+            "cpu_seconds_an_iteration": cost, "most_that_is_possible": round(sum(cost.values()) / max(cost.values()), 3),
+        }
+    return summary
 
 
 def main():
@@ -151,36 +179,21 @@ def main():
     runs = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = pathlib.Path(folder)
-        env = {k: v for k, v in os.environ.items() if not k.startswith("SERALM_")} | SETTINGS | {
+        env = {k: v for k, v in os.environ.items() if not k.startswith("SERALM_")} | MALLOC | SETTINGS | {
             "SERALM_DATA_DIR": str(work / "data"), "SERALM_HTTP_ADDR": "127.0.0.1:0", "SERALM_KNOWLEDGE_ENABLED": "true",
             "SERALM_KNOWLEDGE_DOMAIN": "movies", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
         }
-        broker = prepare(work, env)
-        cpu = broker.metrics()["process_cpu_seconds_total"]
-        began = time.monotonic()
+        prepare(work, env)
         for placement, pairs in ("two cores", a.pairs), ("one core", 1):
             for _ in range(pairs):
                 for mode in REFRESH:
                     runs.append(run(work, env, len(runs), placement, mode, a.iterations))
-        share = (broker.metrics()["process_cpu_seconds_total"] - cpu) / (time.monotonic() - began)
-        version = re.search(r"version=(\S+)", broker.path.read_text())[1]
-        broker.end()
-    summary = {}
-    for placement in "two cores", "one core":
-        of = {mode: [r for r in runs if r["placement"] == placement and r["mode"] == mode] for mode in REFRESH}
-        ratios = [s["per_second"] / t["per_second"] for s, t in zip(of["at the same time"], of["taking turns"])]
-        cost = {role: statistics.median(r[role]["cpu_seconds"] for r in of["at the same time"]) for role in ("generator", "policy")}
-        summary[placement] = {
-            "iterations_per_second": {mode: statistics.median(r["per_second"] for r in of[mode]) for mode in REFRESH},
-            "ratios": [round(r, 3) for r in ratios], "median_ratio": round(statistics.median(ratios), 3),
-            "idle_share": {mode: {role: statistics.median(r[role]["idle_share"] for r in of[mode]) for role in cost} for mode in REFRESH},
-            "cpu_seconds_an_iteration": cost, "most_that_is_possible": round(sum(cost.values()) / max(cost.values()), 3),
-        }
+    summary = summarise(runs)
     result = {
         "benchmark": "alignment: generator and policy, at the same time (alignment.refresh 50) against taking turns (0)",
-        "data": f"testdata/ml-latest-small, {EVENTS} events", "settings": SETTINGS, "warm_up_iterations": WARM, "version": version,
+        "data": f"testdata/ml-latest-small, {EVENTS} events", "settings": SETTINGS, "warm_up_iterations": WARM, "version": runs[0]["version"],
         "machine": {"cores": os.cpu_count(), "processor": cpu_name(), "kernel": platform.release()},
-        "broker_cpu_share": round(share, 3), "summary": summary, "runs": runs,
+        "summary": summary, "runs": runs,
     }
     path = pathlib.Path(a.result)
     path.parent.mkdir(parents=True, exist_ok=True)
