@@ -42,11 +42,12 @@ func New(m *llm.Model, name string, a config.Alignment) (*Policy, error) {
 		m.Close()
 		return nil, err
 	}
-	return &Policy{p, m, fmt.Sprintf("%s+lora-r%d-a%g-%s", name, a.Rank, a.Scale, strings.Join(a.Targets, ","))}, nil
+	return &Policy{p, m, fmt.Sprintf("%s+%s-lora-r%d-a%g-%s", name, a.Name, a.Rank, a.Scale, strings.Join(a.Targets, ","))}, nil
 }
 
-// Name says which model it is and of what kind its adapter is; what was learnt is not in
-// it.
+// Name says which model it is, of which alignment, and of what kind its adapter is; what
+// was learnt is not in it. Without the alignment's name, one that begins anew beside an
+// older would take its samples, and its texts would pass for those of the same step.
 func (p *Policy) Name() string { return p.name }
 
 // Chats turns prompts into tokens.

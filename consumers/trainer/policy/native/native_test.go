@@ -154,7 +154,7 @@ func TestAnAdapterOfAnotherKindIsRefusedByName(t *testing.T) {
 	adapter, err := other.Adapter()
 	require.NoError(t, err)
 	err = p.Load(stream.PolicySnapshot{Policy: stream.ModelVersion{Name: other.Name(), Step: 9}, Adapter: adapter})
-	require.ErrorContains(t, err, "it is of random+lora-r2-a16-q,k,v,o, the model and adapter here are random+lora-r4-a16-q,k,v,o")
+	require.ErrorContains(t, err, "it is of random+policy-lora-r2-a16-q,k,v,o, the model and adapter here are random+policy-lora-r4-a16-q,k,v,o")
 	require.Zero(t, p.Version().Step)
 	err = p.Load(stream.PolicySnapshot{Policy: p.Version(), Adapter: adapter})
 	require.ErrorContains(t, err, "it is of another rank", "whatever it calls itself")
