@@ -325,7 +325,7 @@ func Default() Config {
 			Name: "policy", Every: 1, Candidates: 4, Group: 4, Temperature: 0.7, MaxTokens: 96, Refresh: 50,
 			Reward: "catalogue", View: "cold", Reservoir: 4096,
 			Batch: 4, Estimator: "leave_one_out", Clip: 5, Weighting: "token", Truncate: 3, Penalty: "reward", Alpha: 0.02,
-			MaxStaleness: 100, LearningRate: 1e-4, ClipNorm: 1, Rank: 8, Scale: 16, Targets: []string{"q", "k", "v", "o"}, Seed: 1,
+			MaxStaleness: 100, LearningRate: 1e-3, ClipNorm: 1, Rank: 8, Scale: 16, Targets: []string{"q", "k", "v", "o"}, Seed: 1,
 			CheckpointN: 25, MaxBadSteps: 5,
 			RolloutSteps: 50, RolloutItems: 500, RolloutEvents: 4000, RolloutTolerance: 0.02,
 		},

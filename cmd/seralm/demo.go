@@ -116,13 +116,8 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, roles watched) error
 	defer cancel()
 	d.greet()
 	replayed := make(chan error, 1)
-	o := replay.Options{Data: d.data, Kafka: cfg.Kafka, Dir: filepath.Join(cfg.DataDir, "replay"), Items: true}
-	if cfg.Knowledge.Enabled {
-		// A model learns to read titles from the events that come after them.
-		o.Between = func(ctx context.Context) error { return d.titlesRead(ctx, roles.writing) }
-	}
 	go func() {
-		_, err := replay.Run(ctx, o)
+		_, err := replay.Run(ctx, replay.Options{Data: d.data, Kafka: cfg.Kafka, Dir: filepath.Join(cfg.DataDir, "replay"), Items: true})
 		replayed <- err
 	}()
 	err := d.watch(ctx, roles.quality, replayed)
@@ -133,7 +128,7 @@ func (d *demo) tell(ctx context.Context, cfg config.Config, roles watched) error
 		err = d.clicks(ctx)
 	}
 	if err == nil && cfg.Knowledge.Enabled {
-		err = d.newcomer(ctx, cfg.Kafka)
+		err = d.newcomer(ctx, cfg.Kafka, roles.writing)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause

@@ -93,7 +93,10 @@ func (d *demo) tastes() map[string]float64 {
 
 // newcomer posts the new film and shows whom it is recommended to, first by its title
 // alone, then by what a language model writes about it.
-func (d *demo) newcomer(ctx context.Context, kafka config.Kafka) error {
+func (d *demo) newcomer(ctx context.Context, kafka config.Kafka, writing *pregenerator.Pregenerator) error {
+	if err := d.titlesRead(ctx, writing); err != nil {
+		return err
+	}
 	known, err := pregenerator.Count(ctx, kafka)
 	if err != nil {
 		return err
@@ -177,8 +180,8 @@ func follow(ctx context.Context, kafka config.Kafka, item string, to chan<- stre
 	}, func() {})
 }
 
-// titlesRead waits until the catalogue, which is announced before the first event, has
-// its vectors.
+// titlesRead waits until the catalogue, which was announced all at once, has its vectors:
+// a new item's would be made behind them.
 func (d *demo) titlesRead(ctx context.Context, writing *pregenerator.Pregenerator) error {
 	var spoken time.Time
 	for {

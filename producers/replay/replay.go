@@ -32,9 +32,6 @@ type Options struct {
 	Speed float64
 	// Items writes the catalogue first.
 	Items bool
-	// Between, where there is one, is waited for after the catalogue, before the first
-	// interaction.
-	Between func(context.Context) error
 	// Restart begins anew, whatever the cursor says.
 	Restart bool
 	// Progress gets a bar if it is a terminal, else a line every few seconds; nil =
@@ -103,11 +100,6 @@ func run(ctx context.Context, o Options, l limits) (res Result, err error) {
 	}
 	if at.Next >= o.Data.Len() {
 		return res, nil
-	}
-	if o.Between != nil {
-		if err := o.Between(ctx); err != nil {
-			return res, err
-		}
 	}
 	began, pace := time.Now(), newPacer(o.Data, o.Speed, at.Next)
 	defer func() { res.Seconds, res.Gaps = time.Since(began).Seconds(), pace.cut }()
