@@ -236,8 +236,10 @@ func TestMergeReadsPartitionsThatAreAddedLater(t *testing.T) {
 	_, err := c.adm.CreatePartitions(t.Context(), 1, topic)
 	require.NoError(t, err)
 	require.NoError(t, awaitLeaders(t.Context(), c.adm, []string{topic}))
-	c.cl.PurgeTopicsFromProducing(topic) // forget how many there were
-	c.produce(record(topic, 1, 2, "b"))
+	require.Eventually(t, func() bool { // a broker may tell of the old number once more
+		c.cl.PurgeTopicsFromProducing(topic) // forget how many there were
+		return c.cl.ProduceSync(t.Context(), record(topic, 1, 2, "b")).FirstErr() == nil
+	}, 10*time.Second, 50*time.Millisecond)
 	m.r.cl.ForceMetadataRefresh() // production waits for MetadataMaxAge
 	require.Eventually(t, func() bool {
 		leader, _, _ := m.r.cl.PartitionLeader(topic, 1)
