@@ -30,7 +30,7 @@ for model in $models; do
   curve=$PWD/build/bench/curve-$model.json
   [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
   rm -f "$work/ours.json"
-  SERALM_RECOMMENDER_MAX_LEN=$length SERALM_RECOMMENDER_INTERESTS=2 bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
+  SERALM_RECOMMENDER_MAX_LEN=$length SERALM_RECOMMENDER_K_INTERESTS=2 bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
     --recommender "$name" --batch 64 --epochs 60 --patience 10 --stop ndcg@10 --seeds 1,2,3 --json "$work/ours.json" >&2
   "$venv/bin/python" $here/peer.py race "build/bench/race-$model.json" "$curve" "$work/ours.json"
 done
