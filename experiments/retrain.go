@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -110,10 +109,7 @@ func (r *retrained) train(ctx context.Context) (err error) {
 	}
 	step := uint64(0)
 	for epoch := 1; epoch <= r.Epochs; epoch++ {
-		draw := rand.New(rand.NewPCG(r.seed, uint64(epoch)))
-		pieces := windows(r.histories, r.maxLen, draw)
-		draw.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
-		for batch := range slices.Chunk(pieces, retrainBatch) {
+		for batch := range slices.Chunk(shuffled(r.histories, r.maxLen, r.seed, epoch), retrainBatch) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -71,6 +71,14 @@ func windows(sequences [][]int32, maxLen int, r *rand.Rand) []seqrec.Sequence {
 	return out
 }
 
+// shuffled returns the pieces of an epoch in its order, a function of seed and epoch.
+func shuffled(sequences [][]int32, maxLen int, seed uint64, epoch int) []seqrec.Sequence {
+	r := rand.New(rand.NewPCG(seed, uint64(epoch)))
+	pieces := windows(sequences, maxLen, r)
+	r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+	return pieces
+}
+
 // fitted is what learning came to.
 type fitted struct {
 	state map[string]snapshot.Tensor // of the best epoch
@@ -94,9 +102,7 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 	var f fitted
 	began, top, done := time.Now(), math.Inf(-1), 0
 	for epoch := 1; epoch <= t.Epochs && epoch-f.best <= t.Patience; epoch++ {
-		r := rand.New(rand.NewPCG(seed, uint64(epoch)))
-		pieces := windows(s.train, maxLen, r)
-		r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+		pieces := shuffled(s.train, maxLen, seed, epoch)
 		steps := (len(pieces) + t.Batch - 1) / t.Batch // about the same in every epoch
 		loss, targets := 0.0, 0
 		for batch := range slices.Chunk(pieces, t.Batch) {
