@@ -1,10 +1,6 @@
 package llm
 
-import (
-	"slices"
-
-	"seralm/models/tensor"
-)
+import "seralm/models/tensor"
 
 // choose takes one token per row of the logits [B, V], given a random number for
 // each, and returns their log-probabilities under the policy. It overwrites the
@@ -35,14 +31,26 @@ const few = 512
 // least topP (Holtzman et al. 2020).
 func nucleus(s *tensor.Scope, p *tensor.Tensor, topP float64, u []float32) *tensor.Tensor {
 	sorted, tokens := s.TopK(p, min(few, p.Dim(1)), 1)
-	if slices.Min(s.Values(s.SumDim(sorted, 1, false))) < float32(topP)+1e-3 {
-		sorted, tokens = s.SortDescending(p, 1)
+	at := within(s, sorted, topP, u)
+	out := s.Int64s(s.Gather(tokens, 1, s.View(at, -1, 1)))
+	for b, sum := range s.Values(s.SumDim(sorted, 1, false)) {
+		if sum < float32(topP)+1e-3 { // a wide one
+			s.Sub(func(s *tensor.Scope) {
+				sorted, tokens := s.SortDescending(s.Narrow(p, 0, int64(b), 1), 1)
+				at := within(s, sorted, topP, u[b:b+1])
+				out[b] = s.Int64s(s.Gather(tokens, 1, s.View(at, 1, 1)))[0]
+			})
+		}
 	}
+	return s.I64(out, int64(len(out)))
+}
+
+// within picks a column of each row of descending probabilities, within its nucleus.
+func within(s *tensor.Scope, sorted *tensor.Tensor, topP float64, u []float32) *tensor.Tensor {
 	// A token is in when those before it sum to less than topP; the first always is.
 	before := s.Minus(s.Cumsum(sorted, 1), sorted)
 	out := s.Not(s.Greater(s.Full(topP, tensor.Float64, 1), before))
-	picked := s.Pick(s.MaskedFill(sorted, out, 0), u)
-	return s.View(s.Gather(tokens, 1, s.View(picked, int64(len(u)), 1)), int64(len(u)))
+	return s.Pick(s.MaskedFill(sorted, out, 0), u)
 }
 
 // draws returns a number in [0, 1) for each sequence: a function of the seed, of the

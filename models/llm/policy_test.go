@@ -298,22 +298,26 @@ func TestTopPSamplesTheNucleus(t *testing.T) {
 	}
 }
 
-// A nucleus may be of more tokens than are sorted at first.
+// A nucleus may be of more tokens than are sorted at first, beside others that are not.
 func TestANucleusMayBeLarge(t *testing.T) {
 	const v, n = 2000, 4000
-	p, u := make([]float32, n*v), make([]float32, n)
-	for i := range u {
-		u[i] = float32(i) / n
+	p, u := make([]float32, 2*n*v), make([]float32, 2*n)
+	for i := range n {
+		u[i], u[n+i] = float32(i)/n, float32(i)/n
 		for id := range v { // v/2 tokens of 3/4 of the mass
 			p[i*v+id] = float32(1+2*(id%2)) / (2 * v)
 		}
+		copy(p[(n+i)*v:], []float32{0.1, 0.6, 0.3})
 	}
-	count := map[int64]int{}
+	count, narrow := map[int64]int{}, [3]int{}
 	require.NoError(t, small(t, 50, Options{}).thread.Do(func(s *tensor.Scope) {
-		for _, id := range s.Int64s(nucleus(s, s.F32(p, n, v), 0.74, u)) {
+		got := s.Int64s(nucleus(s, s.F32(p, 2*n, v), 0.74, u))
+		for i, id := range got[:n] {
 			count[id]++
+			narrow[got[n+i]]++
 		}
 	}))
+	require.InDeltaSlice(t, []int{0, 2 * n / 3, n / 3}, narrow[:], 2)
 	require.InDelta(t, 0.74/0.75*v/2, len(count), 2)
 	for id, times := range count {
 		require.Equal(t, int64(1), id%2, "token %d is not of the most probable", id)
