@@ -50,11 +50,12 @@ type Epoch struct {
 // CurveMetrics are kept of every validation.
 var CurveMetrics = []string{"hit@10", "ndcg@10", "masked_hit@10", "masked_ndcg@10", logP}
 
-// windows cuts sequences into pieces of at most maxLen+1 items such that every
-// position but a user's first is predicted once; pieces share an item, the last of one
-// being the first that the next predicts from. Where a sequence is cut is drawn by r,
-// or else the same items would begin a piece in every epoch, and be learnt with next to
-// nothing before them.
+// windows cuts sequences into pieces of at most maxLen targets such that every position
+// but a user's first is a target once. Before its targets a piece has what their histories
+// are made of: up to maxLen items before the first. Where a sequence is cut is drawn by r,
+// or else the same positions would share a piece in every epoch, of which a causal
+// architecture reads no more than maxLen+1 items, and the first targets have little before
+// them.
 func windows(sequences [][]int32, maxLen int, r *rand.Rand) []seqrec.Sequence {
 	var out []seqrec.Sequence
 	for _, items := range sequences {
@@ -63,9 +64,10 @@ func windows(sequences [][]int32, maxLen int, r *rand.Rand) []seqrec.Sequence {
 			newest = 1 + r.IntN(maxLen)
 		}
 		for end := len(items); end >= 2; newest = maxLen {
-			begin := max(0, end-newest-1)
-			out = append(out, seqrec.Sequence{Items: items[begin:end:end]})
-			end = begin + 1
+			first := max(1, end-newest)
+			begin := max(0, first-maxLen)
+			out = append(out, seqrec.Sequence{Items: items[begin:end:end], From: first - begin})
+			end = first
 		}
 	}
 	return out
