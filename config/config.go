@@ -153,6 +153,7 @@ type Trainer struct {
 	Linger       time.Duration `yaml:"linger" env:"LINGER"`               // a micro-batch waits this long to fill
 	Replay       float64       `yaml:"replay" env:"REPLAY"`               // older targets learnt again per new one
 	AdmitAfter   int           `yaml:"admit_after" env:"ADMIT_AFTER"`     // sightings before an item gets its own row
+	MaxItems     int           `yaml:"max_items" env:"MAX_ITEMS"`         // items that have a row; those not seen for longest lose it
 	MaxUsers     int           `yaml:"max_users" env:"MAX_USERS"`         // histories held for training; the longest idle go first
 	DedupWindow  int           `yaml:"dedup_window" env:"DEDUP_WINDOW"`   // event ids remembered
 	SnapshotEach time.Duration `yaml:"snapshot_each" env:"SNAPSHOT_EACH"` // at most this often
@@ -309,7 +310,7 @@ func Default() Config {
 			Interests: 5, Segments: 4, Kernel: 10, Vertical: 4, Horizontal: 8,
 		},
 		Trainer: Trainer{
-			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxUsers: 1_000_000, DedupWindow: 200_000,
+			BatchEvents: 256, Linger: 100 * time.Millisecond, Replay: 4, AdmitAfter: 1, MaxItems: 1_000_000, MaxUsers: 1_000_000, DedupWindow: 200_000,
 			SnapshotEach: 5 * time.Second, SnapshotStep: 50, CheckpointN: 200, Checkpoints: 3, SnapshotKeep: 4, MaxBadSteps: 10,
 		},
 		Evaluator: Evaluator{Window: 10_000, MaxLead: 5_000, MaxWait: 10 * time.Second},

@@ -82,6 +82,7 @@ func (c Config) Validate() error {
 	v.atLeast("trainer.linger", t.Linger, time.Millisecond)
 	v.check(t.Replay >= 0 && t.Replay <= 1000, "trainer.replay", t.Replay, "0 to 1000")
 	v.between("trainer.admit_after", int64(t.AdmitAfter), 1, 1000)
+	v.check(t.MaxItems >= t.BatchEvents && t.MaxItems <= 1<<24, "trainer.max_items", t.MaxItems, "trainer.batch_events to 16777216")
 	v.between("trainer.max_users", int64(t.MaxUsers), 1, 1<<31)
 	v.between("trainer.dedup_window", int64(t.DedupWindow), 1, 100_000_000)
 	v.atLeast("trainer.snapshot_each", t.SnapshotEach, time.Millisecond)

@@ -19,7 +19,7 @@ type histories struct {
 // read takes the exact order of the stream: within a user, ties in time are as the
 // data set has them.
 func read(d *dataset.Dataset) histories {
-	v := vocab.New(1)
+	v := vocab.New(1, 0)
 	place := make([]int32, d.Users()) // of a user in h.users, from 1
 	var h histories
 	for i, ev := range d.Interactions(0) {
@@ -28,7 +28,8 @@ func read(d *dataset.Dataset) histories {
 			h.users = append(h.users, nil)
 			place[u] = int32(len(h.users))
 		}
-		h.users[place[u]-1] = append(h.users[place[u]-1], v.Observe(ev.Body.Item))
+		row, _ := v.Observe(ev.Body.Item)
+		h.users[place[u]-1] = append(h.users[place[u]-1], row)
 	}
 	h.items = v.IDs()
 	return h

@@ -1,6 +1,10 @@
 package online
 
-import "slices"
+import (
+	"slices"
+
+	"seralm/models/vocab"
+)
 
 // histories holds the newest items of each user, at most cap users: when a new
 // one arrives at a full table, the user idle for longest is forgotten.
@@ -34,6 +38,17 @@ func (h *histories) rows(user string) []int32 {
 		return h.users[i].rows
 	}
 	return nil
+}
+
+// unknow makes the items of some rows unknown ones in all histories.
+func (h *histories) unknow(which []bool) {
+	for i := range h.users {
+		for t, row := range h.users[i].rows {
+			if which[row] {
+				h.users[i].rows[t] = vocab.Unknown
+			}
+		}
+	}
 }
 
 // put replaces the user's items by the newest of rows and marks the user as the

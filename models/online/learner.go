@@ -19,6 +19,8 @@ type Learner struct {
 	events    int64     // events learnt, duplicates not counted
 	watermark time.Time // latest event time learnt
 	bad       int       // numerically failed steps in a row
+
+	renewed map[int32]struct{} // rows that got another item since the last Save or Restore
 }
 
 // Knowing is a recommender that reads what is known of items.
@@ -31,6 +33,11 @@ type Knowing interface {
 	Lend(rows []int32, vectors [][]float32, f func() error) error
 }
 
+// Renewing is a recommender whose item rows can begin anew, as those of other items.
+type Renewing interface {
+	Renew(rows []int32) error
+}
+
 // Known is an item with its knowledge vector.
 type Known struct {
 	Item   string
@@ -39,7 +46,7 @@ type Known struct {
 
 // NewLearner returns a learner at step 0.
 func NewLearner(s *Sequencer, model seqrec.Recommender) *Learner {
-	return &Learner{Sequencer: s, Model: model}
+	return &Learner{Sequencer: s, Model: model, renewed: map[int32]struct{}{}}
 }
 
 // Result is what one step did.
@@ -79,6 +86,14 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known 
 	if err := l.Model.Resize(l.vocab.Rows()); err != nil {
 		return r, fmt.Errorf("step %d: growing the item table to %d rows: %w", l.step, l.vocab.Rows(), err)
 	}
+	var rows []int32
+	for _, n := range batch.Renewed {
+		rows = append(rows, n.Row)
+		l.renewed[n.Row] = struct{}{}
+	}
+	if err := l.renew(rows); err != nil {
+		return r, fmt.Errorf("step %d: %w", l.step, err)
+	}
 	if err := l.tell(known); err != nil {
 		return r, fmt.Errorf("step %d: %w", l.step, err)
 	}
@@ -115,6 +130,18 @@ func (l *Learner) learn(ctx context.Context, sequences []seqrec.Sequence, texts 
 		return err
 	})
 	return loss, err
+}
+
+// renew makes rows those of items that the model knows nothing of.
+func (l *Learner) renew(rows []int32) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	model, ok := l.Model.(Renewing)
+	if !ok {
+		return fmt.Errorf("a %s cannot forget an item: the vocabulary must have no limit", l.Model.Name())
+	}
+	return model.Renew(rows)
 }
 
 func (l *Learner) tell(known []Known) error {

@@ -329,6 +329,9 @@ func TestAStepWithoutSamplesIsThatOfTheEvents(t *testing.T) {
 		other.step++
 		b := other.Next(events, other.step)
 		require.NoError(t, other.Model.Resize(other.vocab.Rows()))
+		for _, r := range b.Renewed {
+			require.NoError(t, other.renew([]int32{r.Row}))
+		}
 		if rows := append(b.New, b.Replay...); len(rows) > 0 {
 			_, err = other.Model.Learn(t.Context(), rows, other.step)
 			require.NoError(t, err)

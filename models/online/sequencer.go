@@ -1,6 +1,7 @@
 package online
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -30,7 +31,14 @@ type Batch struct {
 	Replay     []seqrec.Sequence // older sequences learnt again, against forgetting
 	Instances  []Instance        // one per new event, in stream order
 	Duplicates int               // events already seen
+	Renewed    []Renewal         // rows that were another item's before
 	Sampled    Sampled           // what samples teach beside the events; see Sample
+}
+
+// Renewal is a row of the item table that a new item has got.
+type Renewal struct {
+	Row int32
+	Was string // the item that lost it
 }
 
 // SequencerOptions are the settings of a Sequencer; see config.Trainer.
@@ -39,6 +47,7 @@ type SequencerOptions struct {
 	MaxUsers    int     // histories held
 	DedupWindow int     // event keys remembered
 	AdmitAfter  int     // sightings before an item has a row
+	MaxItems    int     // items that have a row, at least as many as a micro-batch has events; 0 = all
 	Replay      float64 // replayed targets per new target
 	Seed        uint64  // of the replay draw
 }
@@ -56,7 +65,7 @@ type Sequencer struct {
 func NewSequencer(o SequencerOptions) *Sequencer {
 	return &Sequencer{
 		opts:  o,
-		vocab: vocab.New(o.AdmitAfter),
+		vocab: vocab.New(o.AdmitAfter, o.MaxItems),
 		// One item more than the context: a replayed row has L inputs and L targets.
 		histories: newHistories(o.MaxLen+1, o.MaxUsers),
 		seen:      newWindow(o.DedupWindow),
@@ -75,14 +84,38 @@ func (s *Sequencer) History(user string) []int32 { return s.histories.rows(user)
 // Next takes a micro-batch of events in stream order and returns its sequences.
 // step numbers the micro-batch: with the seed it decides which older sequences
 // are replayed.
+//
+// Where the vocabulary is full, the items not seen for longest lose their rows to the
+// batch's new ones, and are unknown items in all histories from this batch on.
 func (s *Sequencer) Next(events []Event, step uint64) Batch {
+	if s.opts.MaxItems > 0 && len(events) > s.opts.MaxItems {
+		panic(fmt.Sprintf("BUG: a micro-batch of %d events over %d items: an item could lose its row within it", len(events), s.opts.MaxItems))
+	}
 	var b Batch
+	targets := make([]int32, len(events)) // rows; padding where an event was met before
+	for i, e := range events {
+		if !s.seen.add(e.Key) {
+			b.Duplicates++
+			continue
+		}
+		row, lost := s.vocab.Observe(e.Item)
+		if targets[i] = row; lost != "" {
+			b.Renewed = append(b.Renewed, Renewal{row, lost})
+		}
+	}
+	if len(b.Renewed) > 0 {
+		renewed := make([]bool, s.vocab.Rows())
+		for _, r := range b.Renewed {
+			renewed[r.Row] = true
+		}
+		s.histories.unknow(renewed)
+	}
 	rows := map[string][]int32{} // a user's history, then the new items
 	fresh := map[string]int{}    // where the new ones begin
 	var order []string           // users by first appearance
 	for i, e := range events {
-		if !s.seen.add(e.Key) {
-			b.Duplicates++
+		target := targets[i]
+		if target == vocab.Padding {
 			continue
 		}
 		items, ok := rows[e.User]
@@ -92,20 +125,19 @@ func (s *Sequencer) Next(events []Event, step uint64) Batch {
 			fresh[e.User] = len(items)
 			order = append(order, e.User)
 		}
-		target := s.vocab.Observe(e.Item)
 		context := items[max(0, len(items)-s.opts.MaxLen):]
 		b.Instances = append(b.Instances, Instance{Event: i, History: context[:len(context):len(context)], Target: target})
 		rows[e.User] = append(items, target)
 	}
-	targets := 0
+	n := 0 // targets
 	for _, user := range order {
 		for _, seq := range windows(rows[user], fresh[user], s.opts.MaxLen) {
 			b.New = append(b.New, seq)
-			targets += len(seq.Items) - max(seq.From, 1)
+			n += len(seq.Items) - max(seq.From, 1)
 		}
 	}
 	// Drawn before the new items are put: what is replayed is older than the batch.
-	b.Replay = s.replay(int(float64(targets)*s.opts.Replay), rand.New(rand.NewPCG(s.opts.Seed, step)))
+	b.Replay = s.replay(int(float64(n)*s.opts.Replay), rand.New(rand.NewPCG(s.opts.Seed, step)))
 	for _, user := range order {
 		s.histories.put(user, rows[user])
 	}

@@ -46,6 +46,27 @@ func TestARepeatedEventTeachesOnce(t *testing.T) {
 	require.Equal(t, []int32{2, 3, 4}, s.History("ann"))
 }
 
+func TestAnItemThatLosesItsRowIsUnknownFromThenOn(t *testing.T) {
+	o := options()
+	o.MaxItems = 3
+	s := NewSequencer(o)
+	s.Next([]Event{event("ann", "a", 1), event("ann", "b", 2), event("bob", "c", 3)}, 0)
+	s.Next([]Event{event("bob", "a", 4)}, 1)
+	b := s.Next([]Event{event("ann", "d", 5), event("ann", "a", 6)}, 2) // b was not seen for longest
+	require.Equal(t, []Renewal{{Row: 3, Was: "b"}}, b.Renewed)
+	require.Equal(t, []seqrec.Sequence{{Items: []int32{2, vocab.Unknown, 3, 2}, From: 2}}, b.New)
+	require.Equal(t, []int32{2, vocab.Unknown}, b.Instances[0].History)
+	require.Equal(t, []int32{2, vocab.Unknown, 3, 2}, s.History("ann"))
+	require.Equal(t, []int32{4, 2}, s.History("bob"))
+	_, ok := s.Vocabulary().Row("b")
+	require.False(t, ok)
+	require.Equal(t, 5, s.Vocabulary().Rows())
+	b = s.Next([]Event{event("bob", "b", 7)}, 3) // and takes c's when it comes back
+	require.Equal(t, []Renewal{{Row: 4, Was: "c"}}, b.Renewed)
+	require.Equal(t, []seqrec.Sequence{{Items: []int32{vocab.Unknown, 2, 4}, From: 2}}, b.New)
+	require.Panics(t, func() { s.Next(make([]Event, 4), 4) })
+}
+
 func TestTheWindowForgetsTheOldestKeyFirst(t *testing.T) {
 	w := newWindow(3)
 	for k := range uint64(4) {
@@ -100,7 +121,9 @@ func TestReplayDrawsOnlyOlderSequencesAndIsAFunctionOfTheStep(t *testing.T) {
 	require.Equal(t, ra, rb)
 	require.NotEmpty(t, ra.Replay)
 	for _, seq := range ra.Replay {
-		require.NotEqual(t, []int32{a.vocab.Observe("i1"), a.vocab.Observe("i2")}, seq.Items)
+		one, _ := a.vocab.Row("i1")
+		two, _ := a.vocab.Row("i2")
+		require.NotEqual(t, []int32{one, two}, seq.Items)
 	}
 	more := []Event{event("u1", "i1", 102), event("u1", "i2", 103)}
 	require.NotEqual(t, a.Next(more, 2).Replay, b.Next(more, 3).Replay, "another step draws others")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"seralm/models/seqrec"
@@ -66,6 +68,7 @@ func (l *Learner) Save() (model, sequencer []byte, err error) {
 	if sequencer, err = json.Marshal(s); err != nil {
 		return nil, nil, err
 	}
+	clear(l.renewed)
 	return model, sequencer, nil
 }
 
@@ -79,7 +82,7 @@ func (l *Learner) Restore(model, sequencer []byte) error {
 	if s.Format != stateFormat {
 		return fmt.Errorf("the sequencer's state has format %d, this program reads %d", s.Format, stateFormat)
 	}
-	v, err := vocab.FromState(s.Vocabulary)
+	v, err := vocab.FromState(s.Vocabulary, l.opts.MaxItems)
 	if err != nil {
 		return err
 	}
@@ -107,10 +110,12 @@ func (l *Learner) Restore(model, sequencer []byte) error {
 	}
 	l.vocab, l.histories, l.seen = v, h, w
 	l.step, l.events, l.watermark, l.bad = s.Step, s.Events, s.Watermark, s.Bad
+	clear(l.renewed)
 	return l.RestoreModel(model)
 }
 
-// RestoreModel takes only the model and its optimiser back.
+// RestoreModel takes only the model and its optimiser back, to what Save returned last.
+// Rows that got another item since are new again.
 func (l *Learner) RestoreModel(model []byte) error {
 	c, ok := l.Model.(Checkpointable)
 	if !ok {
@@ -120,7 +125,10 @@ func (l *Learner) RestoreModel(model []byte) error {
 	if err != nil {
 		return fmt.Errorf("the model's state: %w", err)
 	}
-	return c.RestoreFull(tensors, l.vocab.Rows())
+	if err := c.RestoreFull(tensors, l.vocab.Rows()); err != nil {
+		return err
+	}
+	return l.renew(slices.Sorted(maps.Keys(l.renewed)))
 }
 
 func permutation(order []int32, n int) bool {

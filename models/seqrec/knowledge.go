@@ -15,6 +15,7 @@ import (
 const (
 	knowledgeRows    = "item_tower.known"   // [R]: 1 where the row has a vector
 	knowledgeVectors = "item_tower.vectors" // [known rows, k], as they were given
+	knowledgeSettled = "item_tower.settled" // [1]: 1 where the statistics stay as they are
 )
 
 // settled is how many vectors it takes for their statistics to be what they will be.
@@ -28,6 +29,7 @@ type knowledge struct {
 	stats   tower.Statistics
 	vectors [][]float32 // by row, nil where there is none
 	known   int
+	settled bool // as many had one once, whatever was forgotten since
 	// table [capacity, k] holds n_i, and zeros where there is no vector: such an item
 	// is what it would be without knowledge.
 	table *tensor.Tensor
@@ -58,16 +60,27 @@ func (k *knowledge) resize(s *tensor.Scope, rows int) {
 
 // set gives rows their vectors, in their order.
 func (k *knowledge) set(s *tensor.Scope, rows []int32, given [][]float32) {
-	moving := k.known < settled
 	for i, r := range rows {
 		if k.vectors[r] == nil {
 			k.known++
 		}
 		k.vectors[r] = slices.Clone(given[i])
 	}
-	if moving {
+	if !k.settled {
 		k.stats = tower.Measure(k.vectors, k.dim)
+		k.settled = k.known >= settled
 		rows = k.rows()
+	}
+	k.write(s, rows)
+}
+
+// forget takes the vectors of rows away; what was measured with them stays.
+func (k *knowledge) forget(s *tensor.Scope, rows []int32) {
+	for _, r := range rows {
+		if k.vectors[r] != nil {
+			k.vectors[r] = nil
+			k.known--
+		}
 	}
 	k.write(s, rows)
 }
@@ -155,11 +168,16 @@ func (k *knowledge) save(state map[string]snapshot.Tensor) {
 	}
 	state[knowledgeRows] = snapshot.Tensor{Shape: []int64{int64(len(known))}, Data: known}
 	state[knowledgeVectors] = snapshot.Tensor{Shape: []int64{int64(k.known), int64(k.dim)}, Data: all}
+	state[knowledgeSettled] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{0}}
+	if k.settled {
+		state[knowledgeSettled].Data[0] = 1
+	}
 }
 
 // savedKnowledge is what save wrote, checked.
 type savedKnowledge struct {
 	stats   tower.Statistics
+	settled bool
 	rows    []int32
 	vectors [][]float32
 }
@@ -175,6 +193,11 @@ func readKnowledge(take func(name string, shape ...int64) ([]float32, error), ro
 		return saved, err
 	}
 	saved.stats.Scale = scale[0]
+	enough, err := take(knowledgeSettled, 1)
+	if err != nil {
+		return saved, err
+	}
+	saved.settled = enough[0] != 0
 	known, err := take(knowledgeRows, int64(rows))
 	if err != nil {
 		return saved, err
@@ -198,7 +221,7 @@ func readKnowledge(take func(name string, shape ...int64) ([]float32, error), ro
 func (k *knowledge) load(s *tensor.Scope, saved savedKnowledge, rows int) {
 	s.Free(k.table)
 	*k = *newKnowledge(s, k.dim, rows)
-	k.stats, k.known = saved.stats, len(saved.rows)
+	k.stats, k.settled, k.known = saved.stats, saved.settled, len(saved.rows)
 	for i, r := range saved.rows {
 		k.vectors[r] = slices.Clone(saved.vectors[i])
 	}

@@ -223,6 +223,81 @@ func TestAnAdmittedItemBeginsWhereTheUnknownOneIs(t *testing.T) {
 	require.InDeltaSlice(t, moved(vocab.Unknown), moved(13), 1e-6)
 }
 
+// Of a row that is renewed nothing is left, and all others are what they were, to the bit.
+func TestARenewedRowIsThatOfAnItemNeverSeen(t *testing.T) {
+	each(t, func(t *testing.T, h Hyper) {
+		o := Options{Seed: 7, LearningRate: 0.05, IDDropout: 0.3}
+		m, other := withKnowledge(t, h, o), withKnowledge(t, h, o)
+		for step := range uint64(5) {
+			for _, x := range []*Model{m, other} {
+				_, err := x.Learn(t.Context(), []Sequence{{Items: []int32{2, 3, 4, 5}}, {Items: []int32{7, 1, 3}}}, step)
+				require.NoError(t, err)
+			}
+		}
+		rows := m.rows
+		require.NoError(t, m.Renew([]int32{3, 4}))
+		require.NoError(t, other.Resize(rows+1))
+		require.Nil(t, m.Knowledge(3))
+		require.Equal(t, other.Knowledge(2), m.Knowledge(2))
+		got, err := m.FullState()
+		require.NoError(t, err)
+		want, err := other.FullState()
+		require.NoError(t, err)
+		drift := make([]float32, h.Dim) // of the unknown row, which a new one begins with
+		for i, w := range normalRow(o.Seed, itemTable, vocab.Unknown, h.Dim, itemDeviation) {
+			drift[i] = want[itemTable].Data[vocab.Unknown*h.Dim+i] - w
+		}
+		for name, x := range got {
+			switch name {
+			case itemTable, adamM + itemTable, adamV + itemTable:
+				for r := range rows {
+					row := x.Data[r*h.Dim : (r+1)*h.Dim]
+					if r != 3 && r != 4 {
+						require.Equal(t, want[name].Data[r*h.Dim:(r+1)*h.Dim], row, "%s, row %d", name, r)
+						continue
+					}
+					fresh := make([]float32, h.Dim)
+					if name == itemTable {
+						for i, w := range normalRow(o.Seed, itemTable, r, h.Dim, itemDeviation) {
+							fresh[i] = w + drift[i]
+						}
+					}
+					require.Equal(t, fresh, row, "%s, row %d", name, r)
+				}
+			case knowledgeRows, knowledgeVectors:
+			default:
+				require.Equal(t, want[name], x, name)
+			}
+		}
+		back := withKnowledge(t, h, o)
+		require.NoError(t, back.RestoreFull(got, rows))
+		again, err := back.FullState()
+		require.NoError(t, err)
+		require.Equal(t, got, again)
+		require.ErrorContains(t, m.Renew([]int32{int32(rows)}), "renewed")
+	})
+}
+
+// What 1,000 vectors measured stays, even where some of them go.
+func TestStatisticsStayWhenItemsGo(t *testing.T) {
+	h := Hyper{Name: "sasrec", Dim: 4, Layers: 1, Heads: 1, Inner: 4, MaxLen: 4}
+	m, err := New(h, settled+10, Options{Seed: 1, Threads: 1, Knowledge: tinyKnowledge})
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	var rows []int32
+	for r := range settled {
+		rows = append(rows, int32(vocab.FirstItem+r))
+	}
+	require.NoError(t, m.SetKnowledge(rows, vectorsOf(rand.New(rand.NewPCG(1, 1)), settled)))
+	was := m.knowledge.stats
+	require.NoError(t, m.Renew(rows[:500]))
+	state, err := m.FullState()
+	require.NoError(t, err)
+	require.NoError(t, m.RestoreFull(state, m.rows))
+	require.NoError(t, m.SetKnowledge(rows[:1], vectorsOf(rand.New(rand.NewPCG(2, 2)), 1)))
+	require.Equal(t, was, m.knowledge.stats)
+}
+
 func TestTwoItemsWithEqualVectorsHaveEqualColdScores(t *testing.T) {
 	m := withKnowledge(t, tiny, Options{Seed: 5, IDDropout: 0.3})
 	r := rand.New(rand.NewPCG(2, 2))

@@ -130,21 +130,12 @@ func (m *Model) Resize(rows int) error {
 	if rows <= m.rows {
 		return nil
 	}
-	from, d := m.rows, m.hyper.Dim
-	fresh := make([]float32, 0, (rows-from)*d)
-	for r := from; r < rows; r++ {
-		fresh = append(fresh, normalRow(m.opts.Seed, itemTable, r, d, itemDeviation)...)
+	var more []int32
+	for r := m.rows; r < rows; r++ {
+		more = append(more, int32(r))
 	}
 	err := m.thread.Do(func(s *tensor.Scope) {
-		if m.knowledge != nil {
-			unknown := s.Values(s.Narrow(m.params.Get(itemTable), 0, vocab.Unknown, 1))
-			for i, was := range normalRow(m.opts.Seed, itemTable, vocab.Unknown, d, itemDeviation) {
-				for j := i; j < len(fresh); j += d {
-					fresh[j] += unknown[i] - was
-				}
-			}
-		}
-		m.params.Grow(s, itemTable, fresh)
+		m.params.Grow(s, itemTable, m.fresh(s, more))
 		if m.knowledge != nil {
 			m.knowledge.resize(s, rows)
 		}
@@ -154,6 +145,41 @@ func (m *Model) Resize(rows int) error {
 	}
 	m.rows = rows
 	return nil
+}
+
+// Renew makes item rows what Resize would make of them: those of items that nothing was
+// learnt of yet, and nothing is known.
+func (m *Model) Renew(rows []int32) error {
+	for _, r := range rows {
+		if r < vocab.FirstItem || int(r) >= m.rows {
+			return fmt.Errorf("%s: row %d cannot be renewed: it is no item among the %d rows", m.hyper.Name, r, m.rows)
+		}
+	}
+	return m.thread.Do(func(s *tensor.Scope) {
+		m.params.Renew(s, itemTable, rows, m.fresh(s, rows))
+		if m.knowledge != nil {
+			m.knowledge.forget(s, rows)
+		}
+	})
+}
+
+// fresh returns the values of new item rows, one after another.
+func (m *Model) fresh(s *tensor.Scope, rows []int32) []float32 {
+	d := m.hyper.Dim
+	out := make([]float32, 0, len(rows)*d)
+	for _, r := range rows {
+		out = append(out, normalRow(m.opts.Seed, itemTable, int(r), d, itemDeviation)...)
+	}
+	if m.knowledge == nil {
+		return out
+	}
+	unknown := s.Values(s.Narrow(m.params.Get(itemTable), 0, vocab.Unknown, 1))
+	for i, was := range normalRow(m.opts.Seed, itemTable, vocab.Unknown, d, itemDeviation) {
+		for j := i; j < len(out); j += d {
+			out[j] += unknown[i] - was
+		}
+	}
+	return out
 }
 
 // Close implements Recommender.

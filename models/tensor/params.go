@@ -99,6 +99,21 @@ func (p *Params) Grow(s *Scope, name string, rows []float32) {
 	s.CopyInPlace(s.Narrow(q.stores[0], 0, from, more), s.F32(rows, append([]int64{more}, q.shape[1:]...)...))
 }
 
+// Renew replaces rows of a table by the values, one row after another. Their moments
+// are zero again.
+func (p *Params) Renew(s *Scope, name string, rows []int32, values []float32) {
+	q := p.must(name)
+	width := len(values) / len(rows)
+	for i, r := range rows {
+		s.Sub(func(s *Scope) {
+			row := s.F32(values[i*width:(i+1)*width], append([]int64{1}, q.shape[1:]...)...)
+			s.CopyInPlace(s.Narrow(q.stores[0], 0, int64(r), 1), row)
+			s.ZeroInPlace(s.Narrow(q.m, 0, int64(r), 1))
+			s.ZeroInPlace(s.Narrow(q.v, 0, int64(r), 1))
+		})
+	}
+}
+
 // Steps counts the updates made.
 func (p *Params) Steps() int64 { return p.step }
 

@@ -42,7 +42,7 @@ type history struct {
 // New returns histories of so many items each, of so many users, that know no event.
 func New(length, users, window int) *Histories {
 	return &Histories{
-		Items: vocab.New(1), length: length, limit: users, users: map[string]*list.Element{}, active: list.New(), seen: newWindow(window),
+		Items: vocab.New(1, 0), length: length, limit: users, users: map[string]*list.Element{}, active: list.New(), seen: newWindow(window),
 	}
 }
 
@@ -63,7 +63,8 @@ func (h *Histories) Take(ev stream.Event[stream.Interaction]) (Instance, bool) {
 		h.users[ev.Body.User] = e
 	}
 	u := e.Value.(*history)
-	in := Instance{User: u.user, X: u.rows, Y: h.Items.Observe(ev.Body.Item)}
+	y, _ := h.Items.Observe(ev.Body.Item)
+	in := Instance{User: u.user, X: u.rows, Y: y}
 	// A new slice: the instance keeps the old one.
 	u.rows = append(append(make([]int32, 0, h.length), u.rows[max(0, len(u.rows)+1-h.length):]...), in.Y)
 	return in, len(in.X) > 0

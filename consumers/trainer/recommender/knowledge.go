@@ -171,8 +171,9 @@ func (k *known) readEncoder() string {
 	return k.encoder
 }
 
-// due returns what to tell the model next, in the order of the items' rows.
-func (k *known) due(v *vocab.Vocabulary) ([]online.Known, error) {
+// due returns what to tell the model next, in the order of the items' rows. renewed are
+// the rows that the step gives to other items; the model does not know of that yet.
+func (k *known) due(v *vocab.Vocabulary, renewed []online.Renewal) ([]online.Known, error) {
 	if k == nil {
 		return nil, nil
 	}
@@ -181,13 +182,25 @@ func (k *known) due(v *vocab.Vocabulary) ([]online.Known, error) {
 	if k.failed != nil {
 		return nil, k.failed
 	}
-	ids := v.IDs()
-	for _, id := range ids[k.rows:] { // admitted since
+	var admitted []string // since the last look
+	for ; k.rows < v.Rows(); k.rows++ {
+		admitted = append(admitted, v.ID(int32(k.rows)))
+	}
+	begins := map[int32]bool{} // rows without a vector, whatever the model holds
+	for _, r := range renewed {
+		begins[r.Row] = true
+		admitted = append(admitted, v.ID(r.Row))
+		if _, newer := k.vectors[r.Was]; !newer {
+			if had := k.model.Knowledge(r.Row); had != nil { // for when the item comes back
+				k.vectors[r.Was] = had
+			}
+		}
+	}
+	for _, id := range admitted {
 		if _, ok := k.vectors[id]; ok {
 			k.news[id] = true
 		}
 	}
-	k.rows = len(ids)
 	var rows []int32
 	for id := range k.news {
 		row, ok := v.Row(id)
@@ -204,11 +217,11 @@ func (k *known) due(v *vocab.Vocabulary) ([]online.Known, error) {
 		if len(out) == most {
 			break // the rest stays news
 		}
-		id := ids[row-vocab.FirstItem]
+		id := v.ID(row)
 		vector := k.vectors[id]
 		delete(k.news, id)
 		delete(k.vectors, id)
-		if slices.Equal(vector, k.model.Knowledge(row)) {
+		if !begins[row] && slices.Equal(vector, k.model.Knowledge(row)) {
 			continue
 		}
 		out = append(out, online.Known{Item: id, Vector: vector})

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
+	"seralm/models/online"
 	"seralm/models/vocab"
 	"seralm/stream"
 )
@@ -140,9 +141,9 @@ func TestTheModelIsToldWhatIsNewOfItemsThatItHas(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 	require.NoError(t, k.wait(ctx))
 
-	v := vocab.New(1)
+	v := vocab.New(1, 0)
 	due := func() (items []string) {
-		known, err := k.due(v)
+		known, err := k.due(v, nil)
 		require.NoError(t, err)
 		for _, n := range known {
 			row, ok := v.Row(n.Item)
@@ -178,4 +179,36 @@ func TestTheModelIsToldWhatIsNewOfItemsThatItHas(t *testing.T) {
 		return model.vectors[row][0] == vectorOf(2, knowledgeDim, 1)[0]
 	}, time.Minute, 5*time.Millisecond)
 	require.Len(t, model.vectors, 2)
+}
+
+// An item that loses its row takes its vector along, and is told it when it comes back.
+func TestTheVectorOfAnItemOutlivesItsRow(t *testing.T) {
+	cfg := cluster(t)
+	cfg.Recommender.KnowledgeDim = knowledgeDim
+	vector := func(i int) []float32 { return vectorOf(1, knowledgeDim, i) }
+	model := memory{vectors: map[int32][]float32{}}
+	k := newKnown(cfg, model, newMetrics(prometheus.NewRegistry()).known, slog.New(slog.DiscardHandler))
+	k.vectors["a"], k.vectors["b"] = vector(1), vector(2)
+	v := vocab.New(1, 1)
+	see := func(id string) []online.Known {
+		var renewed []online.Renewal
+		row, lost := v.Observe(id)
+		if lost != "" {
+			renewed = append(renewed, online.Renewal{Row: row, Was: lost})
+		}
+		known, err := k.due(v, renewed)
+		require.NoError(t, err)
+		delete(model.vectors, row) // the model renews the row, and then is told
+		for _, n := range known {
+			require.NoError(t, model.SetKnowledge([]int32{row}, [][]float32{n.Vector}))
+		}
+		return known
+	}
+	require.Equal(t, []online.Known{{Item: "a", Vector: vector(1)}}, see("a"))
+	require.Equal(t, []online.Known{{Item: "b", Vector: vector(2)}}, see("b"))
+	require.Equal(t, []online.Known{{Item: "a", Vector: vector(1)}}, see("a"))
+	require.Empty(t, see("c"))
+	k.vectors["a"] = vector(3) // newer than what the model held
+	require.Equal(t, []online.Known{{Item: "a", Vector: vector(3)}}, see("a"))
+	require.Equal(t, map[string][]float32{"b": vector(2)}, k.vectors)
 }

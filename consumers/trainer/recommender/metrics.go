@@ -4,6 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	step, loss, lag      prometheus.Gauge
+	items                prometheus.Gauge
+	expired              prometheus.Counter
 	samplesLag           prometheus.Gauge
 	events, duplicates   prometheus.Counter
 	badSteps, snapshots  prometheus.Counter
@@ -18,6 +20,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		loss:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_loss", Help: "Mean -log p per target of the last step, nats, before its update."}),
 		lag:           prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_lag_records", Help: "Interactions in the log that are not learnt yet."}),
 		samplesLag:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_samples_lag_records", Help: "Offsets of the samples topic that are not learnt yet: samples, and the marks of their transactions."}),
+		items:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_items", Help: "Items that have a row of the item table."}),
+		expired:       prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_items_expired_total", Help: "Items that lost their row to a new one: trainer.max_items was reached, and they were not seen for longest."}),
 		events:        prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_events_total", Help: "Interactions learnt."}),
 		duplicates:    prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_duplicates_total", Help: "Interactions met again within the event-id window."}),
 		badSteps:      prometheus.NewCounter(prometheus.CounterOpts{Name: "seralm_trainer_bad_steps_total", Help: "Steps whose update was not finite and was skipped."}),
@@ -39,6 +43,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.known.WithLabelValues(told)
 	m.known.WithLabelValues(refused)
-	reg.MustRegister(m.step, m.loss, m.lag, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.known, m.samples, m.samplesLag, m.stepTime, m.checkpoint)
+	reg.MustRegister(m.step, m.loss, m.lag, m.items, m.expired, m.events, m.duplicates, m.badSteps, m.snapshots, m.snapshotBytes, m.known, m.samples, m.samplesLag, m.stepTime, m.checkpoint)
 	return m
 }

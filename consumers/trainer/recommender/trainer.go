@@ -18,6 +18,7 @@ import (
 	"seralm/consumers/trainer/journal"
 	"seralm/models/online"
 	"seralm/models/seqrec"
+	"seralm/models/vocab"
 	"seralm/stream"
 )
 
@@ -84,7 +85,7 @@ func New(cfg config.Config, o Options) *Trainer {
 	t := cfg.Trainer
 	sequencer := online.NewSequencer(online.SequencerOptions{
 		MaxLen: cfg.Recommender.MaxLen, MaxUsers: t.MaxUsers, DedupWindow: t.DedupWindow,
-		AdmitAfter: t.AdmitAfter, Replay: t.Replay, Seed: cfg.Recommender.Seed,
+		AdmitAfter: t.AdmitAfter, MaxItems: t.MaxItems, Replay: t.Replay, Seed: cfg.Recommender.Seed,
 	})
 	log, metrics := o.Logger.With("role", "trainer", "model", cfg.Recommender.Name), newMetrics(o.Registry)
 	return &Trainer{
@@ -225,7 +226,7 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	}
 	samples := t.samples.due(len(records) > 0, t.merge.Offsets(), t.known.readEncoder())
 	batch := t.form(events, samples.learnable)
-	told, err := t.known.due(t.learner.Vocabulary())
+	told, err := t.known.due(t.learner.Vocabulary(), batch.Renewed)
 	if err != nil {
 		return false, err
 	}
@@ -295,6 +296,8 @@ func (t *Trainer) learn(ctx context.Context, batch online.Batch, events []online
 	t.metrics.step.Set(float64(r.Step))
 	t.metrics.events.Add(float64(r.Events))
 	t.metrics.duplicates.Add(float64(r.Duplicates))
+	t.metrics.items.Set(float64(t.learner.Vocabulary().Rows() - vocab.FirstItem))
+	t.metrics.expired.Add(float64(len(batch.Renewed)))
 	t.metrics.samples.WithLabelValues(sampleLearnt).Add(float64(r.Samples))
 	t.metrics.samples.WithLabelValues(sampleUnknown).Add(float64(batch.Sampled.Unknown))
 	if r.Numeric == nil {
