@@ -47,7 +47,7 @@ func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]
 		}
 	}
 	var out []Comparison
-	for _, m := range Metrics() {
+	for _, m := range testMetrics() {
 		if !armA.measured(m) || !armB.measured(m) {
 			continue
 		}

@@ -140,8 +140,8 @@ const (
 	coldLogP = "cold_log_p"
 )
 
-// Metrics lists what is measured: hit@K, ndcg@K and mrr@K over all items, the same
-// with the history masked, and log_p.
+// Metrics lists what is measured of every ranking: hit@K, ndcg@K and mrr@K over all
+// items, the same with the history masked, and log_p.
 func Metrics() []string {
 	var out []string
 	for _, masked := range []string{"", "masked_"} {
@@ -151,13 +151,16 @@ func Metrics() []string {
 			}
 		}
 	}
-	return append(out, logP, coldLogP)
+	return append(out, logP)
 }
+
+// testMetrics are those of a test, where items are ranked by their vectors alone, too.
+func testMetrics() []string { return append(Metrics(), coldLogP) }
 
 // Values returns a metric of each case, and none of cold_log_p where it was not measured.
 func (c Cases) Values(metric string) ([]float64, error) {
-	if !slices.Contains(Metrics(), metric) {
-		return nil, fmt.Errorf("there is no metric %q; there are %s", metric, strings.Join(Metrics(), ", "))
+	if !slices.Contains(testMetrics(), metric) {
+		return nil, fmt.Errorf("there is no metric %q; there are %s", metric, strings.Join(testMetrics(), ", "))
 	}
 	switch metric {
 	case logP:
@@ -183,7 +186,7 @@ func (c Cases) Values(metric string) ([]float64, error) {
 // Means are the means of all metrics.
 func (c Cases) Means() map[string]float64 {
 	out := map[string]float64{}
-	for _, m := range Metrics() {
+	for _, m := range testMetrics() {
 		values, _ := c.Values(m)
 		if len(values) == 0 {
 			continue
