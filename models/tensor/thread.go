@@ -44,6 +44,7 @@ func Start(o Options) (*Thread, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
+	keepMemory()
 	t := &Thread{work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), device: device}
 	ready := make(chan error, 1)
 	go func() {
