@@ -92,7 +92,7 @@ func (a *Aligner) write(ctx context.Context, t Texts, reward rewarder) ([]writte
 		return nil, err
 	}
 	k := max(1, t.Best)
-	header, err := json.Marshal(map[string]any{"policy": a.Policy.Version(), "best": k, "template": template.Version(), "settings": a.settings()})
+	header, err := json.Marshal(map[string]any{"policy": a.Policy.Version(), "best": k, "template": template.Version(), "batch": a.Config.Knowledge.Batch, "settings": a.settings()})
 	if err != nil {
 		return nil, err
 	}
