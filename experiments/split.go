@@ -19,7 +19,7 @@ type histories struct {
 // read takes the exact order of the stream: within a user, ties in time are as the
 // data set has them.
 func read(d *dataset.Dataset) histories {
-	v := vocab.New(1, 0)
+	v := vocab.New(1)
 	place := make([]int32, d.Users()) // of a user in h.users, from 1
 	var h histories
 	for i, ev := range d.Interactions(0) {

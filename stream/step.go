@@ -86,6 +86,8 @@ type Step struct {
 	// run length); see EncodeOrder.
 	Order  []int32 `json:"order"`
 	Events int     `json:"events"`
+	// MaxItems is how many items could have a row in this step; 0 = all.
+	MaxItems int `json:"max_items,omitempty"`
 	// Knowledge is what the step was told of items before it learnt the events. It
 	// stands here whole: the knowledge topic is compacted, so that what was known then
 	// cannot be read there again.
@@ -120,6 +122,9 @@ func (s Step) Validate() error {
 	}
 	if s.Events < 0 {
 		return &InvalidError{"events", "it is negative"}
+	}
+	if s.MaxItems < 0 || s.MaxItems > 0 && s.MaxItems < s.Events {
+		return &InvalidError{"max_items", "it is negative, or fewer than the events"}
 	}
 	if math.IsNaN(s.Loss) || math.IsInf(s.Loss, 0) {
 		return &InvalidError{"loss", "it is not a finite number"}

@@ -73,7 +73,7 @@ func judged(t *testing.T, items, instances int) (*judge, *recent, *vocab.Vocabul
 	})
 	require.NoError(t, err)
 	// The sampler's own rows are others than the snapshot's, and it knows an item more.
-	own := vocab.New(1, 0)
+	own := vocab.New(1)
 	for i := range items {
 		own.Observe(fmt.Sprint("i", items-1-i))
 	}

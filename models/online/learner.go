@@ -19,8 +19,6 @@ type Learner struct {
 	events    int64     // events learnt, duplicates not counted
 	watermark time.Time // latest event time learnt
 	bad       int       // numerically failed steps in a row
-
-	renewed map[int32]struct{} // rows that got another item since the last Save or Restore
 }
 
 // Knowing is a recommender that reads what is known of items.
@@ -46,7 +44,7 @@ type Known struct {
 
 // NewLearner returns a learner at step 0.
 func NewLearner(s *Sequencer, model seqrec.Recommender) *Learner {
-	return &Learner{Sequencer: s, Model: model, renewed: map[int32]struct{}{}}
+	return &Learner{Sequencer: s, Model: model}
 }
 
 // Result is what one step did.
@@ -89,7 +87,6 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known 
 	var rows []int32
 	for _, n := range batch.Renewed {
 		rows = append(rows, n.Row)
-		l.renewed[n.Row] = struct{}{}
 	}
 	if err := l.renew(rows); err != nil {
 		return r, fmt.Errorf("step %d: %w", l.step, err)

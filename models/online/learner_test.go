@@ -115,12 +115,12 @@ func TestARestoredStateMustFitTheSettings(t *testing.T) {
 func TestWeightsGoBackToACheckpointOfFewerItems(t *testing.T) {
 	all := batches(12)
 	l := newLearner(t)
-	var model []byte
+	var model, sequencer []byte
 	renewed := map[int32]bool{} // since
 	for i, b := range all {
 		if i == 3 {
 			var err error
-			model, _, err = l.Save()
+			model, sequencer, err = l.Save()
 			require.NoError(t, err)
 			clear(renewed)
 		}
@@ -137,7 +137,7 @@ func TestWeightsGoBackToACheckpointOfFewerItems(t *testing.T) {
 	const table = "item_embedding.weight"
 	require.Less(t, old[table].Shape[0], int64(l.Vocabulary().Rows()), "the vocabulary has grown")
 
-	require.NoError(t, l.RestoreModel(model))
+	require.NoError(t, l.RestoreModel(model, sequencer))
 	now, err := l.Model.State()
 	require.NoError(t, err)
 	require.EqualValues(t, l.Vocabulary().Rows(), now[table].Shape[0])

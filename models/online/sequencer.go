@@ -63,13 +63,22 @@ type Sequencer struct {
 
 // NewSequencer returns an empty Sequencer.
 func NewSequencer(o SequencerOptions) *Sequencer {
-	return &Sequencer{
+	s := &Sequencer{
 		opts:  o,
-		vocab: vocab.New(o.AdmitAfter, o.MaxItems),
+		vocab: vocab.New(o.AdmitAfter),
 		// One item more than the context: a replayed row has L inputs and L targets.
 		histories: newHistories(o.MaxLen+1, o.MaxUsers),
 		seen:      newWindow(o.DedupWindow),
 	}
+	s.SetMaxItems(o.MaxItems)
+	return s
+}
+
+// SetMaxItems changes how many items have a row, from the next micro-batch on. It decides
+// what a step is, so who learns a step again sets what was set then.
+func (s *Sequencer) SetMaxItems(n int) {
+	s.opts.MaxItems = n
+	s.vocab.SetLimit(n)
 }
 
 // Vocabulary is the item vocabulary; it grows with Next.
@@ -170,14 +179,21 @@ func (s *Sequencer) replay(targets int, r *rand.Rand) []seqrec.Sequence {
 		return nil
 	}
 	var out []seqrec.Sequence
-	// A table of one-item users has nothing to teach: bound the draws.
+	// A table of users with one item, or with none that has a row still, has nothing to
+	// teach: bound the draws.
 	for draws := 0; targets > 0 && draws < 4*targets+64; draws++ {
 		rows := s.histories.users[r.IntN(n)].rows
-		if len(rows) < 2 {
+		known := 0
+		for _, row := range rows[min(1, len(rows)):] {
+			if row >= vocab.FirstItem {
+				known++
+			}
+		}
+		if known == 0 {
 			continue
 		}
 		out = append(out, seqrec.Sequence{Items: append([]int32(nil), rows...), From: 1})
-		targets -= len(rows) - 1
+		targets -= known
 	}
 	return out
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"seralm/models/seqrec"
@@ -68,24 +66,20 @@ func (l *Learner) Save() (model, sequencer []byte, err error) {
 	if sequencer, err = json.Marshal(s); err != nil {
 		return nil, nil, err
 	}
-	clear(l.renewed)
 	return model, sequencer, nil
 }
 
 // Restore goes back to a state that Save returned.
 func (l *Learner) Restore(model, sequencer []byte) error {
-	var s sequencerState
-	d := json.NewDecoder(bytes.NewReader(sequencer))
-	if err := d.Decode(&s); err != nil {
-		return fmt.Errorf("the sequencer's state: %w", err)
-	}
-	if s.Format != stateFormat {
-		return fmt.Errorf("the sequencer's state has format %d, this program reads %d", s.Format, stateFormat)
-	}
-	v, err := vocab.FromState(s.Vocabulary, l.opts.MaxItems)
+	s, err := decode(sequencer)
 	if err != nil {
 		return err
 	}
+	v, err := vocab.FromState(s.Vocabulary)
+	if err != nil {
+		return err
+	}
+	v.SetLimit(l.opts.MaxItems)
 	h := newHistories(l.opts.MaxLen+1, l.opts.MaxUsers)
 	for i, u := range s.Users {
 		h.users = append(h.users, userHistory{user: u.User, rows: u.Rows})
@@ -110,13 +104,22 @@ func (l *Learner) Restore(model, sequencer []byte) error {
 	}
 	l.vocab, l.histories, l.seen = v, h, w
 	l.step, l.events, l.watermark, l.bad = s.Step, s.Events, s.Watermark, s.Bad
-	clear(l.renewed)
-	return l.RestoreModel(model)
+	return l.RestoreModel(model, sequencer)
 }
 
-// RestoreModel takes only the model and its optimiser back, to what Save returned last.
-// Rows that got another item since are new again.
-func (l *Learner) RestoreModel(model []byte) error {
+func decode(sequencer []byte) (s sequencerState, err error) {
+	if err := json.NewDecoder(bytes.NewReader(sequencer)).Decode(&s); err != nil {
+		return s, fmt.Errorf("the sequencer's state: %w", err)
+	}
+	if s.Format != stateFormat {
+		return s, fmt.Errorf("the sequencer's state has format %d, this program reads %d", s.Format, stateFormat)
+	}
+	return s, nil
+}
+
+// RestoreModel takes only the model and its optimiser back to a state that Save returned.
+// Rows that were another item's then begin anew.
+func (l *Learner) RestoreModel(model, sequencer []byte) error {
 	c, ok := l.Model.(Checkpointable)
 	if !ok {
 		return fmt.Errorf("a %s has no state to restore", l.Model.Name())
@@ -125,10 +128,20 @@ func (l *Learner) RestoreModel(model []byte) error {
 	if err != nil {
 		return fmt.Errorf("the model's state: %w", err)
 	}
+	was, err := decode(sequencer)
+	if err != nil {
+		return err
+	}
 	if err := c.RestoreFull(tensors, l.vocab.Rows()); err != nil {
 		return err
 	}
-	return l.renew(slices.Sorted(maps.Keys(l.renewed)))
+	var renewed []int32
+	for i, id := range was.Vocabulary.IDs {
+		if row := int32(vocab.FirstItem + i); l.vocab.ID(row) != id {
+			renewed = append(renewed, row)
+		}
+	}
+	return l.renew(renewed)
 }
 
 func permutation(order []int32, n int) bool {

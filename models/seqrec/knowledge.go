@@ -15,11 +15,12 @@ import (
 const (
 	knowledgeRows    = "item_tower.known"   // [R]: 1 where the row has a vector
 	knowledgeVectors = "item_tower.vectors" // [known rows, k], as they were given
-	knowledgeSettled = "item_tower.settled" // [1]: 1 where the statistics stay as they are
+	knowledgeGiven   = "item_tower.given"   // [1]: how many rows ever got one, up to settled
 )
 
-// settled is how many vectors it takes for their statistics to be what they will be.
-// Before, every new one moves them, and with them all rows that have one.
+// settled is how many vectors it takes for their statistics to be what they will be,
+// those among them that were forgotten since. Before, every new one moves them, and with
+// them all rows that have one.
 const settled = 1000
 
 // knowledge holds the vectors that the item tower reads. They are not trained, but a
@@ -29,7 +30,7 @@ type knowledge struct {
 	stats   tower.Statistics
 	vectors [][]float32 // by row, nil where there is none
 	known   int
-	settled bool // as many had one once, whatever was forgotten since
+	given   int // rows that ever got one, up to settled
 	// table [capacity, k] holds n_i, and zeros where there is no vector: such an item
 	// is what it would be without knowledge.
 	table *tensor.Tensor
@@ -60,15 +61,16 @@ func (k *knowledge) resize(s *tensor.Scope, rows int) {
 
 // set gives rows their vectors, in their order.
 func (k *knowledge) set(s *tensor.Scope, rows []int32, given [][]float32) {
+	moving := k.given < settled
 	for i, r := range rows {
 		if k.vectors[r] == nil {
 			k.known++
+			k.given = min(k.given+1, settled)
 		}
 		k.vectors[r] = slices.Clone(given[i])
 	}
-	if !k.settled {
+	if moving {
 		k.stats = tower.Measure(k.vectors, k.dim)
-		k.settled = k.known >= settled
 		rows = k.rows()
 	}
 	k.write(s, rows)
@@ -168,16 +170,13 @@ func (k *knowledge) save(state map[string]snapshot.Tensor) {
 	}
 	state[knowledgeRows] = snapshot.Tensor{Shape: []int64{int64(len(known))}, Data: known}
 	state[knowledgeVectors] = snapshot.Tensor{Shape: []int64{int64(k.known), int64(k.dim)}, Data: all}
-	state[knowledgeSettled] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{0}}
-	if k.settled {
-		state[knowledgeSettled].Data[0] = 1
-	}
+	state[knowledgeGiven] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{float32(k.given)}}
 }
 
 // savedKnowledge is what save wrote, checked.
 type savedKnowledge struct {
 	stats   tower.Statistics
-	settled bool
+	given   int
 	rows    []int32
 	vectors [][]float32
 }
@@ -193,11 +192,6 @@ func readKnowledge(take func(name string, shape ...int64) ([]float32, error), ro
 		return saved, err
 	}
 	saved.stats.Scale = scale[0]
-	enough, err := take(knowledgeSettled, 1)
-	if err != nil {
-		return saved, err
-	}
-	saved.settled = enough[0] != 0
 	known, err := take(knowledgeRows, int64(rows))
 	if err != nil {
 		return saved, err
@@ -214,6 +208,10 @@ func readKnowledge(take func(name string, shape ...int64) ([]float32, error), ro
 	for v := range slices.Chunk(all, k) {
 		saved.vectors = append(saved.vectors, v)
 	}
+	saved.given = min(len(saved.rows), settled)
+	if given, err := take(knowledgeGiven, 1); err == nil { // what was saved before rows could be renewed has none
+		saved.given = int(given[0])
+	}
 	return saved, nil
 }
 
@@ -221,7 +219,7 @@ func readKnowledge(take func(name string, shape ...int64) ([]float32, error), ro
 func (k *knowledge) load(s *tensor.Scope, saved savedKnowledge, rows int) {
 	s.Free(k.table)
 	*k = *newKnowledge(s, k.dim, rows)
-	k.stats, k.settled, k.known = saved.stats, saved.settled, len(saved.rows)
+	k.stats, k.given, k.known = saved.stats, saved.given, len(saved.rows)
 	for i, r := range saved.rows {
 		k.vectors[r] = slices.Clone(saved.vectors[i])
 	}

@@ -264,7 +264,7 @@ func TestARenewedRowIsThatOfAnItemNeverSeen(t *testing.T) {
 					}
 					require.Equal(t, fresh, row, "%s, row %d", name, r)
 				}
-			case knowledgeRows, knowledgeVectors:
+			case knowledgeRows, knowledgeVectors: // without theirs
 			default:
 				require.Equal(t, want[name], x, name)
 			}
@@ -296,6 +296,10 @@ func TestStatisticsStayWhenItemsGo(t *testing.T) {
 	require.NoError(t, m.RestoreFull(state, m.rows))
 	require.NoError(t, m.SetKnowledge(rows[:1], vectorsOf(rand.New(rand.NewPCG(2, 2)), 1)))
 	require.Equal(t, was, m.knowledge.stats)
+	// A state of when nothing was forgotten has what it holds.
+	delete(state, knowledgeGiven)
+	require.NoError(t, m.RestoreFull(state, m.rows))
+	require.Equal(t, settled-500, m.knowledge.given)
 }
 
 func TestTwoItemsWithEqualVectorsHaveEqualColdScores(t *testing.T) {

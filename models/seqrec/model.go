@@ -155,6 +155,9 @@ func (m *Model) Renew(rows []int32) error {
 			return fmt.Errorf("%s: row %d cannot be renewed: it is no item among the %d rows", m.hyper.Name, r, m.rows)
 		}
 	}
+	if len(rows) == 0 {
+		return nil
+	}
 	return m.thread.Do(func(s *tensor.Scope) {
 		m.params.Renew(s, itemTable, rows, m.fresh(s, rows))
 		if m.knowledge != nil {

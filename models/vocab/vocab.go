@@ -37,20 +37,32 @@ type Vocabulary struct {
 	pending    map[string]int // sightings of ids without a row
 
 	// The order in which ids with a row were seen, the newest first, and where each row
-	// stands in it. Without a limit nobody asks, and both are empty.
+	// stands in it. While there never was a limit nobody asks, and both are empty.
 	seen   list.List
 	places []*list.Element // of row FirstItem+i; the values are rows
 }
 
-// New returns an empty vocabulary that admits an id at its n-th sighting, and holds at
-// most limit of them; 0 = all.
-func New(admitAfter, limit int) *Vocabulary {
-	return &Vocabulary{admitAfter: max(1, admitAfter), limit: limit, rows: map[string]int32{}, pending: map[string]int{}}
+// New returns an empty vocabulary that admits an id at its n-th sighting, all of them
+// until SetLimit says otherwise.
+func New(admitAfter int) *Vocabulary {
+	return &Vocabulary{admitAfter: max(1, admitAfter), rows: map[string]int32{}, pending: map[string]int{}}
+}
+
+// SetLimit bounds how many ids have a row; 0 = all. Rows that are there stay: below them
+// none is added. The order of sightings begins with the first limit; until then ids are
+// as old as their rows.
+func (v *Vocabulary) SetLimit(n int) {
+	v.limit = n
+	if n > 0 {
+		for len(v.places) < len(v.ids) {
+			v.places = append(v.places, v.seen.PushFront(int32(FirstItem+len(v.places))))
+		}
+	}
 }
 
 // FromIDs returns a vocabulary with the ids at rows FirstItem, FirstItem+1, ...
 func FromIDs(ids []string) *Vocabulary {
-	v := New(1, 0)
+	v := New(1)
 	for _, id := range ids {
 		v.append(id)
 	}
@@ -69,7 +81,7 @@ func (v *Vocabulary) Row(id string) (int32, bool) {
 // admitted, and the id that lost that row to it, if one did.
 func (v *Vocabulary) Observe(id string) (row int32, lost string) {
 	if r, ok := v.rows[id]; ok {
-		if v.limit > 0 {
+		if v.places != nil {
 			v.seen.MoveToFront(v.places[r-FirstItem])
 		}
 		return r, ""
@@ -99,7 +111,7 @@ func (v *Vocabulary) append(id string) int32 {
 	r := int32(FirstItem + len(v.ids))
 	v.rows[id] = r
 	v.ids = append(v.ids, id)
-	if v.limit > 0 {
+	if v.limit > 0 || v.places != nil {
 		v.places = append(v.places, v.seen.PushFront(r))
 	}
 	return r
@@ -137,7 +149,7 @@ type State struct {
 	AdmitAfter int            `json:"admit_after"`
 	IDs        []string       `json:"ids"`
 	Pending    map[string]int `json:"pending"`
-	Seen       []int32        `json:"seen,omitempty"` // rows, seen last first; of one with a limit
+	Seen       []int32        `json:"seen,omitempty"` // rows, seen last first; of one that had a limit
 }
 
 // State returns the state; it shares no memory that later calls change.
@@ -150,12 +162,10 @@ func (v *Vocabulary) State() State {
 	return s
 }
 
-// FromState restores a vocabulary, with another limit if need be; below the rows that
-// there are, no more are added. It refuses a list with an id twice, and an order that is
-// not of these rows. A state without one, of a vocabulary without limit, has its ids in
-// the order in which they came.
-func FromState(s State, limit int) (*Vocabulary, error) {
-	v := New(s.AdmitAfter, limit)
+// FromState restores a vocabulary, whose limit is for the caller to set. It refuses a list
+// with an id twice, and an order that is not of these rows.
+func FromState(s State) (*Vocabulary, error) {
+	v := New(s.AdmitAfter)
 	for i, id := range s.IDs {
 		if r, ok := v.rows[id]; ok {
 			return nil, fmt.Errorf("vocabulary: id %q stands at rows %d and %d", id, r, FirstItem+i)
@@ -163,9 +173,11 @@ func FromState(s State, limit int) (*Vocabulary, error) {
 		v.append(id)
 	}
 	maps.Copy(v.pending, s.Pending)
-	if limit == 0 || s.Seen == nil {
+	if s.Seen == nil {
 		return v, nil
 	}
+	v.SetLimit(max(1, len(s.IDs))) // for the order
+	v.limit = 0
 	met := make([]bool, len(s.IDs))
 	for _, r := range s.Seen {
 		if i := int(r) - FirstItem; i >= 0 && i < len(met) && !met[i] {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestAnItemIsAdmittedAtItsNthSighting(t *testing.T) {
-	v := New(3, 0)
+	v := New(3)
 	for _, want := range []int32{Unknown, Unknown, FirstItem, FirstItem} {
 		row, lost := v.Observe("a")
 		require.Equal(t, want, row)
@@ -38,16 +38,16 @@ func TestIDsAndRowsAreInverse(t *testing.T) {
 }
 
 func TestAStateRestoresWhatWaitsToo(t *testing.T) {
-	v := New(2, 0)
+	v := New(2)
 	v.Observe("a")
 	v.Observe("b")
 	v.Observe("a")
-	w, err := FromState(v.State(), 0)
+	w, err := FromState(v.State())
 	require.NoError(t, err)
 	require.Equal(t, v.Hash(), w.Hash())
 	row, _ := w.Observe("b")
 	require.EqualValues(t, 3, row, "b was seen once before")
-	_, err = FromState(State{IDs: []string{"a", "a"}}, 0)
+	_, err = FromState(State{IDs: []string{"a", "a"}})
 	require.ErrorContains(t, err, `"a"`)
 }
 
@@ -56,7 +56,8 @@ func TestAStateRestoresWhatWaitsToo(t *testing.T) {
 func TestAtItsLimitARowGoesToTheNewestIDFromTheOneNotSeenForLongest(t *testing.T) {
 	const limit = 5
 	r := rand.New(rand.NewPCG(1, 2))
-	v := New(2, limit)
+	v := New(2)
+	v.SetLimit(limit)
 	sightings, rows := map[string]int{}, map[string]int32{}
 	var seen []string // ids with a row, the newest last
 	losses := 0
@@ -92,8 +93,9 @@ func TestAtItsLimitARowGoesToTheNewestIDFromTheOneNotSeenForLongest(t *testing.T
 			require.Equal(t, row, got)
 			require.Equal(t, id, v.ID(row))
 		}
-		w, err := FromState(v.State(), limit)
+		w, err := FromState(v.State())
 		require.NoError(t, err)
+		w.SetLimit(limit)
 		require.Equal(t, v.State(), w.State())
 		v = w
 	}
@@ -102,13 +104,14 @@ func TestAtItsLimitARowGoesToTheNewestIDFromTheOneNotSeenForLongest(t *testing.T
 
 func TestAnOrderThatIsNotOfTheRowsIsRefused(t *testing.T) {
 	for _, seen := range [][]int32{{2}, {2, 2}, {2, 4}, {1, 2}, {2, 3, 3}} {
-		_, err := FromState(State{IDs: []string{"a", "b"}, Seen: seen}, 2)
+		_, err := FromState(State{IDs: []string{"a", "b"}, Seen: seen})
 		require.ErrorContains(t, err, "order", "%v", seen)
 	}
 	// A limit is new, or lower than what there is: no row is added, one is taken over.
 	for _, state := range []State{{IDs: []string{"a", "b", "c"}}, {IDs: []string{"a", "b", "c"}, Seen: []int32{4, 3, 2}}} {
-		v, err := FromState(state, 2)
+		v, err := FromState(state)
 		require.NoError(t, err)
+		v.SetLimit(2)
 		row, lost := v.Observe("d")
 		require.EqualValues(t, 2, row)
 		require.Equal(t, "a", lost)

@@ -42,7 +42,7 @@ type history struct {
 // New returns histories of so many items each, of so many users, that know no event.
 func New(length, users, window int) *Histories {
 	return &Histories{
-		Items: vocab.New(1, 0), length: length, limit: users, users: map[string]*list.Element{}, active: list.New(), seen: newWindow(window),
+		Items: vocab.New(1), length: length, limit: users, users: map[string]*list.Element{}, active: list.New(), seen: newWindow(window),
 	}
 }
 

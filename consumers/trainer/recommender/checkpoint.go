@@ -107,13 +107,16 @@ func (t *Trainer) checkpoint() error {
 // too many numerically failed steps in a row. Histories and offsets stay: the
 // events between are skipped, which is what "do not learn from them" means.
 func (t *Trainer) revert() error {
-	parts, step, _, err := snapshot.Restore(t.checkpoints)
+	parts, step, report, err := snapshot.Restore(t.checkpoints)
+	for _, rejected := range report {
+		t.log.Error("checkpoint rejected", "checkpoint", rejected.Name, "error", rejected.Err)
+	}
 	if errors.Is(err, snapshot.ErrNoCheckpoint) {
 		return fmt.Errorf("model %s: %d steps in a row were not finite and there is no checkpoint to go back to: lower recommender.learning_rate and set another recommender.name",
 			t.cfg.Recommender.Name, t.cfg.Trainer.MaxBadSteps)
 	}
 	if err == nil {
-		err = t.learner.RestoreModel(parts[partModel])
+		err = t.learner.RestoreModel(parts[partModel], parts[partSequencer])
 	}
 	if err != nil {
 		return fmt.Errorf("going back to the last checkpoint: %w", err)

@@ -32,7 +32,8 @@ const (
 // journals it. After a restart it reads the topic again, and leaves out what the model
 // has already. A removal is not told: who serves knows that the item is gone.
 //
-// Memory: one vector for each item that has knowledge and no row.
+// Memory: one vector for each item that has knowledge and no row, and the ids of those
+// that have a row and whose knowledge was removed.
 type known struct {
 	kafka   config.Kafka
 	dim     int
@@ -44,6 +45,7 @@ type known struct {
 	mu      sync.Mutex
 	vectors map[string][]float32
 	news    map[string]bool    // items whose vector came since the last look at them
+	removed map[string]bool    // items of whose vector the model was not told that it is gone
 	rows    int                // of the vocabulary at that look
 	arrival context.CancelFunc // called when there is news
 	reread  context.CancelFunc // ends the reading, to begin it anew
@@ -56,7 +58,7 @@ type known struct {
 func newKnown(cfg config.Config, model Model, results *prometheus.CounterVec, log *slog.Logger) *known {
 	k := &known{
 		kafka: cfg.Kafka, dim: cfg.Recommender.KnowledgeDim, log: log, results: results, read: make(chan struct{}),
-		vectors: map[string][]float32{}, news: map[string]bool{}, strange: map[string]bool{},
+		vectors: map[string][]float32{}, news: map[string]bool{}, removed: map[string]bool{}, strange: map[string]bool{},
 	}
 	k.model = model.(online.Knowing) // a model of this package's callers that has a knowledge_dim
 	return k
@@ -120,6 +122,7 @@ func (k *known) take(rec *kgo.Record) error {
 	case ev.Deleted:
 		delete(k.vectors, ev.Body.Item)
 		delete(k.news, ev.Body.Item)
+		k.removed[ev.Body.Item] = true
 	case len(ev.Body.Vector) != k.dim:
 		k.results.WithLabelValues(refused).Inc()
 		if encoder := ev.Body.Encoder; !k.strange[encoder] && len(k.strange) < 100 {
@@ -131,6 +134,7 @@ func (k *known) take(rec *kgo.Record) error {
 		k.encoder = ev.Body.Encoder
 		k.vectors[ev.Body.Item] = ev.Body.Vector
 		k.news[ev.Body.Item] = true
+		delete(k.removed, ev.Body.Item)
 		k.wake()
 	}
 	return nil
@@ -190,10 +194,15 @@ func (k *known) due(v *vocab.Vocabulary, renewed []online.Renewal) ([]online.Kno
 	for _, r := range renewed {
 		begins[r.Row] = true
 		admitted = append(admitted, v.ID(r.Row))
-		if _, newer := k.vectors[r.Was]; !newer {
+		if _, newer := k.vectors[r.Was]; !newer && !k.removed[r.Was] {
 			if had := k.model.Knowledge(r.Row); had != nil { // for when the item comes back
 				k.vectors[r.Was] = had
 			}
+		}
+	}
+	for id := range k.removed {
+		if _, ok := v.Row(id); !ok {
+			delete(k.removed, id)
 		}
 	}
 	for _, id := range admitted {

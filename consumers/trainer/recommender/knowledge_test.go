@@ -141,7 +141,7 @@ func TestTheModelIsToldWhatIsNewOfItemsThatItHas(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 	require.NoError(t, k.wait(ctx))
 
-	v := vocab.New(1, 0)
+	v := vocab.New(1)
 	due := func() (items []string) {
 		known, err := k.due(v, nil)
 		require.NoError(t, err)
@@ -189,7 +189,8 @@ func TestTheVectorOfAnItemOutlivesItsRow(t *testing.T) {
 	model := memory{vectors: map[int32][]float32{}}
 	k := newKnown(cfg, model, newMetrics(prometheus.NewRegistry()).known, slog.New(slog.DiscardHandler))
 	k.vectors["a"], k.vectors["b"] = vector(1), vector(2)
-	v := vocab.New(1, 1)
+	v := vocab.New(1)
+	v.SetLimit(1)
 	see := func(id string) []online.Known {
 		var renewed []online.Renewal
 		row, lost := v.Observe(id)
@@ -211,4 +212,8 @@ func TestTheVectorOfAnItemOutlivesItsRow(t *testing.T) {
 	k.vectors["a"] = vector(3) // newer than what the model held
 	require.Equal(t, []online.Known{{Item: "a", Vector: vector(3)}}, see("a"))
 	require.Equal(t, map[string][]float32{"b": vector(2)}, k.vectors)
+	k.removed["a"], k.removed["z"] = true, true // what the model holds of a is not to come back
+	require.Equal(t, []online.Known{{Item: "b", Vector: vector(2)}}, see("b"))
+	require.Empty(t, see("a"))
+	require.Empty(t, k.removed)
 }

@@ -160,6 +160,8 @@ func (t *Trainer) Run(ctx context.Context) error {
 			break
 		}
 	}
+	t.learner.SetMaxItems(t.cfg.Trainer.MaxItems)
+	t.metrics.items.Set(float64(t.learner.Vocabulary().Rows() - vocab.FirstItem))
 	if err == nil && !stop {
 		err = t.samples.live(ctx)
 	}
@@ -189,6 +191,7 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	if err != nil {
 		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
 	}
+	t.learner.SetMaxItems(s.MaxItems)
 	batch := t.form(events, samples.learnable)
 	told := make([]online.Known, len(s.Knowledge))
 	for i, k := range s.Knowledge {
@@ -228,6 +231,7 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	batch := t.form(events, samples.learnable)
 	told, err := t.known.due(t.learner.Vocabulary(), batch.Renewed)
 	if err != nil {
+		t.torn = true // the events are in the histories, and learnt they are not
 		return false, err
 	}
 	if len(records) == 0 && len(told) == 0 && samples.batch == nil {
@@ -240,7 +244,7 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), Samples: samples.batch, Loss: r.Loss.NLL}
+	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), MaxItems: t.cfg.Trainer.MaxItems, Samples: samples.batch, Loss: r.Loss.NLL}
 	if len(records) > 0 {
 		s.Ranges, s.Order = t.merge.Taken()
 	}
@@ -312,6 +316,7 @@ func (t *Trainer) learn(ctx context.Context, batch online.Batch, events []online
 		// Replaying the journal meets the same bad steps and comes by here again,
 		// so going back is part of the deterministic course of the model.
 		if err := t.revert(); err != nil {
+			t.torn = true
 			return r, err
 		}
 	}

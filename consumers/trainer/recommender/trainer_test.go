@@ -375,3 +375,23 @@ func TestDeletedEventsAreALoudFailure(t *testing.T) {
 	require.ErrorAs(t, err, &lost)
 	require.Positive(t, lost.Count())
 }
+
+// Which items had a row in a step is journalled with it: a limit that was changed since
+// decides nothing of what was learnt before.
+func TestTheJournalIsLearntAgainWithTheLimitOfItsTime(t *testing.T) {
+	cfg := cluster(t)
+	produce(t, cfg, 0, 400)
+	var last int64
+	until := func(p Progress) bool { last = p.Step; return p.Events == distinct(400) }
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), until))
+	model, sequencer := state(t, cfg)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	cfg.Trainer.MaxItems = 16
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
+		require.True(t, p.Replayed)
+		return p.Step == last
+	}))
+	again, sequence := state(t, cfg)
+	require.Equal(t, model, again)
+	require.Equal(t, sequencer, sequence)
+}
