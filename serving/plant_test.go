@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
@@ -20,14 +17,14 @@ import (
 	"seralm/serving/internal/specimen"
 	"seralm/serving/scorer"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// plant is a server on a real log (the embedded broker, or the Kafka that
-// SERALM_TEST_KAFKA names) and real views. Its engines are the specimen's unless
-// the test changes that.
+// plant is a server on a log and real views. Its engines are the specimen's unless the
+// test changes that.
 type plant struct {
 	*rig
 	store  *feature.Store
@@ -43,27 +40,11 @@ func newPlant(t *testing.T, change ...func(*Deps)) *plant {
 	t.Helper()
 	cfg := config.Default()
 	cfg.DataDir = t.TempDir()
-	cfg.Kafka.TopicPrefix = fmt.Sprintf("serving-%d-", time.Now().UnixNano())
-	if brokers := os.Getenv("SERALM_TEST_KAFKA"); brokers != "" {
-		cfg.Kafka.Brokers = strings.Split(brokers, ",")
-	} else {
-		broker, err := stream.StartBroker(cfg)
-		require.NoError(t, err)
-		t.Cleanup(broker.Close)
-		cfg.Kafka.Brokers = []string{broker.Addr()}
-	}
-	opts, err := stream.ClientOptions(cfg.Kafka)
-	require.NoError(t, err)
+	cfg.Kafka.TopicPrefix, cfg.Kafka.Brokers = streamtest.Prefix(), streamtest.Brokers(t)
 	p := &plant{names: stream.NamesOf(cfg.Kafka.TopicPrefix), slots: stream.NewSlots(cfg.Recommender.Name, cfg.Trainer.SnapshotKeep)}
-	p.client, err = kgo.NewClient(opts...)
-	require.NoError(t, err)
-	t.Cleanup(p.client.Close)
-	require.NoError(t, stream.Ensure(t.Context(), kadm.NewClient(p.client), cfg.Kafka))
-	t.Cleanup(func() {
-		_, err := kadm.NewClient(p.client).DeleteTopics(context.Background(), p.names.All()...)
-		require.NoError(t, err)
-	})
+	p.client = streamtest.Topics(t, cfg.Kafka)
 
+	var err error
 	p.store, err = feature.Open(t.Context(), cfg.Redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.store.Close()) })

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
@@ -21,6 +19,7 @@ import (
 	"seralm/models/snapshot"
 	"seralm/models/vocab"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 func TestMain(m *testing.M) {
@@ -81,8 +80,7 @@ func rank(best, item string) float64 {
 	return 1 / 3.5
 }
 
-// system is a log of one partition, in kfake or in the Kafka that SERALM_TEST_KAFKA
-// names.
+// system is a log of one partition.
 type system struct {
 	t   *testing.T
 	cfg config.Config
@@ -94,28 +92,10 @@ type system struct {
 func newSystem(t *testing.T) *system {
 	t.Helper()
 	cfg := config.Default()
-	cfg.Kafka.TopicPrefix, cfg.Kafka.Partitions = fmt.Sprintf("test-%d-%d-", os.Getpid(), time.Now().UnixNano()), 1
+	cfg.Kafka.TopicPrefix, cfg.Kafka.Partitions, cfg.Kafka.Brokers = streamtest.Prefix(), 1, streamtest.Brokers(t)
 	cfg.Trainer.Linger = time.Millisecond
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		cfg.Kafka.Brokers = strings.Split(addr, ",")
-	} else {
-		fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(fake.Close)
-		cfg.Kafka.Brokers = fake.ListenAddrs()
-	}
-	opts, err := stream.ClientOptions(cfg.Kafka)
-	require.NoError(t, err)
-	cl, err := kgo.NewClient(opts...)
-	require.NoError(t, err)
-	s := &system{t: t, cfg: cfg, cl: cl, adm: kadm.NewClient(cl)}
-	require.NoError(t, stream.Ensure(t.Context(), s.adm, cfg.Kafka))
-	t.Cleanup(func() {
-		_, err := s.adm.DeleteTopics(context.Background(), stream.NamesOf(cfg.Kafka.TopicPrefix).All()...)
-		require.NoError(t, err)
-		cl.Close()
-	})
-	return s
+	cl := streamtest.Topics(t, cfg.Kafka)
+	return &system{t: t, cfg: cfg, cl: cl, adm: kadm.NewClient(cl)}
 }
 
 // click writes a user's next events.

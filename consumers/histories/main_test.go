@@ -7,8 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"seralm/config"
 	"seralm/feature"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 func TestMain(m *testing.M) {
@@ -38,9 +37,8 @@ const patience = 60 * time.Second
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// system is a log and a view: the embedded broker's and the embedded Redis's
-// engines, or the servers that SERALM_TEST_KAFKA and SERALM_TEST_REDIS name. Each
-// test has topics and keys of its own.
+// system is a log and a view: the embedded Redis's engine, or the server that
+// SERALM_TEST_REDIS names, with keys of the test's own.
 type system struct {
 	t     testing.TB
 	cfg   config.Config
@@ -51,22 +49,13 @@ type system struct {
 	adm   *kadm.Client
 }
 
-var systems atomic.Int64
-
 func newSystem(t testing.TB, partitions int32) *system {
 	t.Helper()
 	cfg := config.Default()
-	name := fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), systems.Add(1))
+	name := streamtest.Prefix()
 	cfg.Kafka.TopicPrefix, cfg.Kafka.Partitions, cfg.Redis.KeyPrefix = name, partitions, name
 	cfg.Redis.Timeout = 10 * time.Second // a busy machine is not what is tested
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		cfg.Kafka.Brokers = strings.Split(addr, ",")
-	} else {
-		fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-		require.NoError(t, err)
-		t.Cleanup(fake.Close)
-		cfg.Kafka.Brokers = fake.ListenAddrs()
-	}
+	cfg.Kafka.Brokers = streamtest.Brokers(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	return fill(t, cfg)
 }
 
@@ -80,9 +69,8 @@ func fill(t testing.TB, cfg config.Config) *system {
 	}
 	s.store = s.open()
 	s.redis = redis.NewClient(&redis.Options{Addr: s.cfg.Redis.Addr})
-	s.cl = s.client()
+	s.cl = streamtest.Topics(t, s.cfg.Kafka)
 	s.adm = kadm.NewClient(s.cl)
-	require.NoError(t, stream.Ensure(t.Context(), s.adm, s.cfg.Kafka))
 	t.Cleanup(func() {
 		if s.fake == nil { // the real one is shared
 			_, err := s.store.Wipe(context.Background())
@@ -90,9 +78,6 @@ func fill(t testing.TB, cfg config.Config) *system {
 		}
 		require.NoError(t, s.store.Close())
 		require.NoError(t, s.redis.Close())
-		_, err := s.adm.DeleteTopics(context.Background(), stream.NamesOf(s.cfg.Kafka.TopicPrefix).All()...)
-		require.NoError(t, err)
-		s.cl.Close()
 	})
 	return s
 }

@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,13 +17,13 @@ import (
 	"github.com/segmentio/encoding/json"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
 	"seralm/config"
 	"seralm/feature"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,8 +37,8 @@ const patience = 60 * time.Second
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// system is a log and a view: the embedded broker's and the embedded Redis's engines,
-// or the servers that SERALM_TEST_KAFKA and SERALM_TEST_REDIS name.
+// system is a log and a view: the embedded Redis's engine, or the server that
+// SERALM_TEST_REDIS names.
 type system struct {
 	t     testing.TB
 	cfg   config.Config
@@ -52,22 +50,13 @@ type system struct {
 	reg   *prometheus.Registry
 }
 
-var systems atomic.Int64
-
 func newSystem(t testing.TB) *system {
 	t.Helper()
 	s := &system{t: t, cfg: config.Default()}
-	name := fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), systems.Add(1))
+	name := streamtest.Prefix()
 	s.cfg.Kafka.TopicPrefix, s.cfg.Kafka.Partitions, s.cfg.Redis.KeyPrefix = name, 2, name
 	s.cfg.Redis.Timeout = 10 * time.Second // a busy machine is not what is tested
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		s.cfg.Kafka.Brokers = strings.Split(addr, ",")
-	} else {
-		fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(fake.Close)
-		s.cfg.Kafka.Brokers = fake.ListenAddrs()
-	}
+	s.cfg.Kafka.Brokers = streamtest.Brokers(t)
 	if s.cfg.Redis.Addr = os.Getenv("SERALM_TEST_REDIS"); s.cfg.Redis.Addr == "" {
 		s.fake = miniredis.RunT(t)
 		s.cfg.Redis.Addr = s.fake.Addr()
@@ -76,12 +65,8 @@ func newSystem(t testing.TB) *system {
 	s.store, err = feature.Open(t.Context(), s.cfg.Redis)
 	require.NoError(t, err)
 	s.redis = redis.NewClient(&redis.Options{Addr: s.cfg.Redis.Addr})
-	opts, err := stream.ClientOptions(s.cfg.Kafka)
-	require.NoError(t, err)
-	s.cl, err = kgo.NewClient(opts...)
-	require.NoError(t, err)
+	s.cl = streamtest.Topics(t, s.cfg.Kafka)
 	s.adm = kadm.NewClient(s.cl)
-	require.NoError(t, stream.Ensure(t.Context(), s.adm, s.cfg.Kafka))
 	t.Cleanup(func() {
 		if s.fake == nil { // the real one is shared
 			_, err := s.store.WipeKnowledge(context.Background())
@@ -89,9 +74,6 @@ func newSystem(t testing.TB) *system {
 		}
 		require.NoError(t, s.store.Close())
 		require.NoError(t, s.redis.Close())
-		_, err := s.adm.DeleteTopics(context.Background(), s.names().All()...)
-		require.NoError(t, err)
-		s.cl.Close()
 	})
 	return s
 }

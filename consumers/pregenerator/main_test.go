@@ -15,14 +15,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
 	"seralm/config"
 	"seralm/feature"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 func TestMain(m *testing.M) {
@@ -40,31 +39,16 @@ const patience = 60 * time.Second
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// system is a log: the embedded broker's engine, or the cluster that
-// SERALM_TEST_KAFKA names. Each test has topics of its own.
+// system is a log.
 type system struct {
 	t   testing.TB
 	cfg config.Config
 	cl  *kgo.Client
 }
 
-// fake is an embedded broker's engine.
-func fake(t testing.TB) *kfake.Cluster {
-	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	return c
-}
-
-var systems atomic.Int64
-
 func newSystem(t testing.TB) *system {
 	t.Helper()
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		return on(t, strings.Split(addr, ","))
-	}
-	return on(t, fake(t).ListenAddrs())
+	return on(t, streamtest.Brokers(t))
 }
 
 // on is a system on the brokers given.
@@ -72,19 +56,9 @@ func on(t testing.TB, brokers []string) *system {
 	t.Helper()
 	s := &system{t: t, cfg: config.Default()}
 	s.cfg.Kafka.Brokers = brokers
-	s.cfg.Kafka.TopicPrefix = fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), systems.Add(1))
+	s.cfg.Kafka.TopicPrefix = streamtest.Prefix()
 	s.cfg.Knowledge.Domain, s.cfg.Knowledge.Batch = "movies", 4
-	opts, err := stream.ClientOptions(s.cfg.Kafka)
-	require.NoError(t, err)
-	s.cl, err = kgo.NewClient(opts...)
-	require.NoError(t, err)
-	adm := kadm.NewClient(s.cl)
-	require.NoError(t, stream.Ensure(t.Context(), adm, s.cfg.Kafka))
-	t.Cleanup(func() {
-		_, err := adm.DeleteTopics(context.Background(), s.names().All()...)
-		require.NoError(t, err)
-		s.cl.Close()
-	})
+	s.cl = streamtest.Topics(t, s.cfg.Kafka)
 	return s
 }
 

@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"seralm/stream/streamtest"
 )
 
 // onceEach requires that every item has one title vector and one text in the log.
@@ -23,25 +25,9 @@ func (s *system) onceEach(items int) {
 	}
 }
 
-// refusal answers a produce request as if every partition in it had failed.
-func refusal(req *kmsg.ProduceRequest, code int16) kmsg.Response {
-	resp := req.ResponseKind().(*kmsg.ProduceResponse)
-	for _, t := range req.Topics {
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		for _, p := range t.Partitions {
-			rp := kmsg.NewProduceResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = p.Partition, code
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	return resp
-}
-
 // A broker whose disk is full, or that is starting, is waited for.
 func TestABrokerThatCannotWriteIsWaitedFor(t *testing.T) {
-	broker := fake(t)
+	broker := streamtest.Fake(t)
 	s := on(t, broker.ListenAddrs())
 	s.announce(0, 8)
 	var refused atomic.Int32
@@ -50,7 +36,7 @@ func TestABrokerThatCannotWriteIsWaitedFor(t *testing.T) {
 		if refused.Add(1) > 3 {
 			return nil, nil, false
 		}
-		return refusal(req.(*kmsg.ProduceRequest), kerr.KafkaStorageError.Code), nil, true
+		return streamtest.Refusal(req.(*kmsg.ProduceRequest), kerr.KafkaStorageError.Code), nil, true
 	})
 	m := &model{name: "fake"}
 	s.finish(Options{Writer: m})
@@ -62,7 +48,7 @@ func TestABrokerThatCannotWriteIsWaitedFor(t *testing.T) {
 // A refusal that stays ends the role and names the topic. What was not published is
 // written by the next one.
 func TestABrokerThatRefusesEndsTheRoleAndLosesNothing(t *testing.T) {
-	broker := fake(t)
+	broker := streamtest.Fake(t)
 	s := on(t, broker.ListenAddrs())
 	s.announce(0, 8)
 	var refuse atomic.Bool
@@ -72,7 +58,7 @@ func TestABrokerThatRefusesEndsTheRoleAndLosesNothing(t *testing.T) {
 		if seen.Add(1); !refuse.Load() {
 			return nil, nil, false
 		}
-		return refusal(req.(*kmsg.ProduceRequest), kerr.TopicAuthorizationFailed.Code), nil, true
+		return streamtest.Refusal(req.(*kmsg.ProduceRequest), kerr.TopicAuthorizationFailed.Code), nil, true
 	})
 	m := &model{name: "fake", hold: make(chan struct{})}
 	r := s.start(Options{Writer: m})
@@ -90,7 +76,7 @@ func TestABrokerThatRefusesEndsTheRoleAndLosesNothing(t *testing.T) {
 
 // A commit that gets no useful answer may have happened or not: only the log knows.
 func TestACommitWithoutAnAnswerIsLookedUpInTheLog(t *testing.T) {
-	broker := fake(t)
+	broker := streamtest.Fake(t)
 	s := on(t, broker.ListenAddrs())
 	s.announce(0, 8)
 	var ends atomic.Int32

@@ -3,12 +3,10 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,13 +29,12 @@ import (
 	"seralm/config"
 	"seralm/serving"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
-
-var prefixes atomic.Int64
 
 // rig is a gateway that listens, on a log of the test's own.
 type rig struct {
@@ -50,35 +47,27 @@ type rig struct {
 	logged  *logged
 }
 
-// newRig uses kfake or, where SERALM_TEST_KAFKA names one, a real cluster.
 func newRig(t testing.TB, change ...func(*config.Config)) *rig {
 	t.Helper()
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		r := rigAt(t, strings.Split(addr, ","), change...)
-		t.Cleanup(func() {
-			_, err := kadm.NewClient(r.kafka).DeleteTopics(context.Background(), stream.NamesOf(r.cfg.Kafka.TopicPrefix).All()...)
-			require.NoError(t, err)
-		})
-		return r
-	}
-	r, _ := newFakeRig(t, change...)
+	r := rigAt(t, streamtest.Brokers(t, kfake.NumBrokers(2)), change...)
+	t.Cleanup(func() {
+		_, err := kadm.NewClient(r.kafka).DeleteTopics(context.Background(), stream.NamesOf(r.cfg.Kafka.TopicPrefix).All()...)
+		require.NoError(t, err)
+	})
 	return r
 }
 
 // newFakeRig is for the stories in which the broker misbehaves.
 func newFakeRig(t testing.TB, change ...func(*config.Config)) (*rig, *kfake.Cluster) {
 	t.Helper()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(2))
-	require.NoError(t, err)
-	t.Cleanup(fake.Close)
+	fake := streamtest.Fake(t, kfake.NumBrokers(2))
 	return rigAt(t, fake.ListenAddrs(), change...), fake
 }
 
 func rigAt(t testing.TB, brokers []string, change ...func(*config.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, cfg: config.Default(), metrics: prometheus.NewRegistry(), logged: &logged{}}
-	r.cfg.Kafka.Brokers = brokers
-	r.cfg.Kafka.TopicPrefix = fmt.Sprintf("gateway-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), prefixes.Add(1))
+	r.cfg.Kafka.Brokers, r.cfg.Kafka.TopicPrefix = brokers, streamtest.Prefix()
 	r.cfg.HTTP.ReadTimeout = 2 * patience // so that only the tests of it see the deadline
 	for _, c := range change {
 		c(&r.cfg)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"seralm/config"
 	"seralm/producers/dataset"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 const small = "../../testdata/ml-latest-small"
@@ -34,49 +33,29 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// log is the log of a test: the embedded broker's engine, in memory, or the real
-// cluster that SERALM_TEST_KAFKA names, under topic names of its own.
+// log is the log of a test.
 type log struct {
 	t    testing.TB
 	cfg  config.Kafka
 	cl   *kgo.Client
 	adm  *kadm.Client
-	fake *kfake.Cluster // nil on a real cluster
+	fake *kfake.Cluster // nil where it may be a real one
 }
 
-var prefixes atomic.Int64
-
-func newLog(t testing.TB) *log {
-	if addr := os.Getenv("SERALM_TEST_KAFKA"); addr != "" {
-		return newLogAt(t, nil, strings.Split(addr, ","))
-	}
-	return newFakeLog(t)
-}
+func newLog(t testing.TB) *log { return newLogAt(t, nil, streamtest.Brokers(t)) }
 
 // newFakeLog is for failures that a real cluster does not produce on demand.
 func newFakeLog(t testing.TB) *log {
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(fake.Close)
+	fake := streamtest.Fake(t)
 	return newLogAt(t, fake, fake.ListenAddrs())
 }
 
 func newLogAt(t testing.TB, fake *kfake.Cluster, brokers []string) *log {
 	t.Helper()
 	l := &log{t: t, cfg: config.Default().Kafka, fake: fake}
-	l.cfg.TopicPrefix = fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), prefixes.Add(1))
-	l.cfg.Brokers = brokers
-	opts, err := stream.ClientOptions(l.cfg)
-	require.NoError(t, err)
-	l.cl, err = kgo.NewClient(opts...)
-	require.NoError(t, err)
-	t.Cleanup(l.cl.Close)
+	l.cfg.TopicPrefix, l.cfg.Brokers = streamtest.Prefix(), brokers
+	l.cl = streamtest.Topics(t, l.cfg)
 	l.adm = kadm.NewClient(l.cl)
-	require.NoError(t, stream.Ensure(t.Context(), l.adm, l.cfg))
-	t.Cleanup(func() {
-		_, err := l.adm.DeleteTopics(context.Background(), stream.NamesOf(l.cfg.TopicPrefix).All()...)
-		require.NoError(t, err)
-	})
 	return l
 }
 

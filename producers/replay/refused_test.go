@@ -14,6 +14,7 @@ import (
 
 	"seralm/producers/dataset"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 // produces is called with every request that writes.
@@ -22,22 +23,6 @@ func (l *log) produces(fn func(*kmsg.ProduceRequest) (kmsg.Response, error, bool
 		l.fake.KeepControl()
 		return fn(req.(*kmsg.ProduceRequest))
 	})
-}
-
-// refusal answers a request as if every partition in it had failed.
-func refusal(req *kmsg.ProduceRequest, code int16) kmsg.Response {
-	resp := req.ResponseKind().(*kmsg.ProduceResponse)
-	for _, t := range req.Topics {
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		for _, p := range t.Partitions {
-			rp := kmsg.NewProduceResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = p.Partition, code
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	return resp
 }
 
 // A refused batch must be the last of its partition: what came behind the hole would
@@ -64,7 +49,7 @@ func TestARefusedBatchIsTheLastOfItsPartition(t *testing.T) {
 	var refused atomic.Bool
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if refused.CompareAndSwap(false, true) {
-			return refusal(req, kerr.InvalidRecord.Code), nil, true
+			return streamtest.Refusal(req, kerr.InvalidRecord.Code), nil, true
 		}
 		return nil, nil, false
 	})
@@ -89,7 +74,7 @@ func TestWhatWasRefusedComesWithTheNextRun(t *testing.T) {
 			var requests atomic.Int64
 			l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 				if requests.Add(1) == request {
-					return refusal(req, code.Code), nil, true
+					return streamtest.Refusal(req, code.Code), nil, true
 				}
 				return nil, nil, false
 			})
@@ -116,7 +101,7 @@ func TestABrokerThatStopsAnsweringIsGivenUpWithARightCursor(t *testing.T) {
 	away.Store(true)
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if away.Load() && requests.Add(1) > 2 {
-			return refusal(req, kerr.NotEnoughReplicas.Code), nil, true // the client retries this for ever
+			return streamtest.Refusal(req, kerr.NotEnoughReplicas.Code), nil, true // the client retries this for ever
 		}
 		return nil, nil, false
 	})
@@ -143,7 +128,7 @@ func TestTroubleThatPassesIsNotSeen(t *testing.T) {
 	var requests atomic.Int64
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if n := requests.Add(1); n < 15 && n%5 == 3 {
-			return refusal(req, kerr.NotLeaderForPartition.Code), nil, true
+			return streamtest.Refusal(req, kerr.NotLeaderForPartition.Code), nil, true
 		}
 		return nil, nil, false
 	})

@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
@@ -23,6 +20,7 @@ import (
 	"seralm/consumers/trainer/policy"
 	"seralm/models/snapshot"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 // Good is the letter that texts are worth more for: the third.
@@ -31,39 +29,19 @@ const (
 	GoodLetter = "c"
 )
 
-// System is a log: the embedded broker's engine, or the cluster that SERALM_TEST_KAFKA
-// names. Each has topics of its own.
+// System is a log.
 type System struct {
 	testing.TB
 	Config config.Config
 	Client *kgo.Client
 }
 
-var systems atomic.Int64
-
 // NewSystem makes the topics of one test.
 func NewSystem(t testing.TB) *System {
 	t.Helper()
-	brokers := strings.Split(os.Getenv("SERALM_TEST_KAFKA"), ",")
-	if brokers[0] == "" {
-		c, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(c.Close)
-		brokers = c.ListenAddrs()
-	}
-	s := &System{TB: t, Config: Config(brokers, fmt.Sprintf("test-%d-%d-%d-", os.Getpid(), time.Now().UnixMilli(), systems.Add(1)))}
+	s := &System{TB: t, Config: Config(streamtest.Brokers(t), streamtest.Prefix())}
 	s.Config.DataDir = t.TempDir()
-	opts, err := stream.ClientOptions(s.Config.Kafka)
-	require.NoError(t, err)
-	s.Client, err = kgo.NewClient(opts...)
-	require.NoError(t, err)
-	adm := kadm.NewClient(s.Client)
-	require.NoError(t, stream.Ensure(t.Context(), adm, s.Config.Kafka))
-	t.Cleanup(func() {
-		_, err := adm.DeleteTopics(context.Background(), s.Names().All()...)
-		require.NoError(t, err)
-		s.Client.Close()
-	})
+	s.Client = streamtest.Topics(t, s.Config.Kafka)
 	return s
 }
 

@@ -24,6 +24,7 @@ import (
 	"seralm/models/seqrec"
 	"seralm/models/snapshot"
 	"seralm/stream"
+	"seralm/stream/streamtest"
 )
 
 // The test binary is also the trainer process that the tests kill.
@@ -76,7 +77,7 @@ func run(ctx context.Context, cfg config.Config, reg prometheus.Registerer, afte
 
 func testConfig(brokers, prefix string) config.Config {
 	cfg := config.Default()
-	cfg.Kafka.Brokers, cfg.Kafka.TopicPrefix = []string{brokers}, prefix
+	cfg.Kafka.Brokers, cfg.Kafka.TopicPrefix = strings.Split(brokers, ","), prefix
 	cfg.Recommender.Dim, cfg.Recommender.Inner, cfg.Recommender.Layers, cfg.Recommender.MaxLen = 8, 8, 1, 8
 	cfg.Recommender.Threads, cfg.Recommender.LearningRate = 1, 1e-2
 	cfg.Trainer.BatchEvents, cfg.Trainer.CheckpointN, cfg.Trainer.SnapshotStep = 16, 7, 5
@@ -85,27 +86,12 @@ func testConfig(brokers, prefix string) config.Config {
 	return cfg
 }
 
-// cluster returns the configuration of a log with topics: a real Kafka where
-// SERALM_TEST_KAFKA names one, else the embedded broker.
+// cluster returns the configuration of a log with topics.
 func cluster(t *testing.T) config.Config {
 	t.Helper()
-	brokers := os.Getenv("SERALM_TEST_KAFKA")
-	if brokers == "" {
-		cfg := config.Default()
-		cfg.DataDir = t.TempDir()
-		b, err := stream.StartBroker(cfg)
-		require.NoError(t, err)
-		t.Cleanup(b.Close)
-		brokers = b.Addr()
-	}
-	cfg := testConfig(brokers, fmt.Sprintf("t%d-", time.Now().UnixNano()))
+	cfg := testConfig(strings.Join(streamtest.Brokers(t), ","), streamtest.Prefix())
 	cfg.DataDir = t.TempDir()
-	opts, err := stream.ClientOptions(cfg.Kafka)
-	require.NoError(t, err)
-	client, err := kgo.NewClient(opts...)
-	require.NoError(t, err)
-	defer client.Close()
-	require.NoError(t, stream.Ensure(t.Context(), kadm.NewClient(client), cfg.Kafka))
+	streamtest.Topics(t, cfg.Kafka)
 	return cfg
 }
 
@@ -151,7 +137,7 @@ func learnUntilKilled(t *testing.T, cfg config.Config, steps int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+strings.Join([]string{
-		cfg.Kafka.Brokers[0], cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)), fmt.Sprint(cfg.Recommender.KnowledgeDim), fmt.Sprint(cfg.Alignment.Enabled),
+		strings.Join(cfg.Kafka.Brokers, ","), cfg.Kafka.TopicPrefix, cfg.Recommender.Name, cfg.DataDir, fmt.Sprint(distinct(events)), fmt.Sprint(cfg.Recommender.KnowledgeDim), fmt.Sprint(cfg.Alignment.Enabled),
 	}, "|"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
