@@ -89,15 +89,6 @@ func (s *system) open() *feature.Store {
 	return store
 }
 
-func (s *system) client(extra ...kgo.Opt) *kgo.Client {
-	s.t.Helper()
-	opts, err := stream.ClientOptions(s.cfg.Kafka)
-	require.NoError(s.t, err)
-	cl, err := kgo.NewClient(append(opts, extra...)...)
-	require.NoError(s.t, err)
-	return cl
-}
-
 func (s *system) topic() string { return stream.NamesOf(s.cfg.Kafka.TopicPrefix).Interactions() }
 
 // record is the n-th event of the test: its id is its number, its time n seconds
