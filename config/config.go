@@ -222,7 +222,8 @@ type Alignment struct {
 	Name    string `yaml:"name" env:"NAME"` // of the policy: key of its snapshots
 
 	// Sampling, by the generator. One of Every instances of the stream, by chance, is
-	// sampled from, Candidates texts each, Group instances at a time.
+	// sampled from, Candidates texts each, Group instances at a time; fewer where it takes
+	// turns with the policy, whose iteration has Batch.
 	Every       int     `yaml:"every" env:"EVERY"`
 	Candidates  int     `yaml:"candidates" env:"CANDIDATES"`
 	Group       int     `yaml:"group" env:"GROUP"`
@@ -323,7 +324,7 @@ func Default() Config {
 			MaxItems: 1_000_000,
 		},
 		Alignment: Alignment{
-			Name: "policy", Every: 1, Candidates: 4, Group: 4, Temperature: 0.7, MaxTokens: 96, Refresh: 50,
+			Name: "policy", Every: 1, Candidates: 4, Group: 16, Temperature: 0.7, MaxTokens: 96, Refresh: 50,
 			Reward: "catalogue", View: "cold", Reservoir: 4096,
 			Batch: 4, Estimator: "leave_one_out", Clip: 5, Weighting: "token", Truncate: 3, Penalty: "reward", Alpha: 0.02,
 			MaxStaleness: 100, LearningRate: 1e-3, ClipNorm: 1, Rank: 8, Scale: 16, Targets: []string{"q", "k", "v", "o"}, Seed: 1,

@@ -24,8 +24,10 @@ type Policy struct {
 	name  string
 }
 
-// Load reads the language model that the configuration names, and adapts it.
+// Load reads the language model that the configuration names, and adapts it. The texts of
+// a group are sampled in one batch: a token reads all weights, for how many texts ever.
 func Load(cfg config.Config) (*Policy, error) {
+	cfg.Knowledge.Batch = max(cfg.Knowledge.Batch, cfg.Alignment.Group*cfg.Alignment.Candidates)
 	m, version, err := native.LoadModel(cfg)
 	if err != nil {
 		return nil, err
