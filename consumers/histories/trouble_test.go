@@ -265,6 +265,10 @@ func TestATopicThatWasMadeAnewIsNotMixedIntoTheView(t *testing.T) {
 	m.leave()
 	_, err := s.adm.DeleteTopic(context.Background(), s.topic())
 	require.NoError(t, err)
+	s.eventually("deleted", func() bool { // which a real broker says before it is
+		topics, err := s.adm.ListTopics(t.Context(), s.topic())
+		return err == nil && !topics.Has(s.topic())
+	})
 	s.eventually("made anew", func() bool { return stream.Ensure(t.Context(), s.adm, s.cfg.Kafka) == nil })
 	err = s.join().failure()
 	var other *feature.OtherLogError
