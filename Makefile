@@ -10,8 +10,9 @@ ENV     := eval "$$($(NATIVE) env)" &&
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X seralm/config.onnxRuntime=$$SERALM_ONNXRUNTIME -X seralm/config.smolLM2=$$SERALM_SMOLLM2 -X seralm/config.miniLM=$$SERALM_MINILM -X seralm/config.Version=$(VERSION)
 # Packages that do not link libtorch, in their tests neither: the race detector runs on them.
+# apptest is not among them: the programs that it starts are built without.
 PURE     = $$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
-             grep -v -e gotch -e seralm/models/tensor -e seralm/models/seqrec | cut -d' ' -f1)
+             grep -v -e gotch -e seralm/models/tensor -e seralm/models/seqrec -e ^seralm/apptest | cut -d' ' -f1)
 
 .PHONY: help setup weights build demo test race test-integration lint vet generate-check bench clean
 
