@@ -104,7 +104,7 @@ func (l *Learner) Restore(model, sequencer []byte) error {
 	}
 	l.vocab, l.histories, l.seen = v, h, w
 	l.step, l.events, l.watermark, l.bad = s.Step, s.Events, s.Watermark, s.Bad
-	return l.RestoreModel(model, sequencer)
+	return l.restoreModel(model)
 }
 
 func decode(sequencer []byte) (s sequencerState, err error) {
@@ -120,19 +120,11 @@ func decode(sequencer []byte) (s sequencerState, err error) {
 // RestoreModel takes only the model and its optimiser back to a state that Save returned.
 // Rows that were another item's then begin anew.
 func (l *Learner) RestoreModel(model, sequencer []byte) error {
-	c, ok := l.Model.(Checkpointable)
-	if !ok {
-		return fmt.Errorf("a %s has no state to restore", l.Model.Name())
-	}
-	tensors, err := snapshot.DecodeTensors(model)
-	if err != nil {
-		return fmt.Errorf("the model's state: %w", err)
-	}
 	was, err := decode(sequencer)
 	if err != nil {
 		return err
 	}
-	if err := c.RestoreFull(tensors, l.vocab.Rows()); err != nil {
+	if err := l.restoreModel(model); err != nil {
 		return err
 	}
 	var renewed []int32
@@ -142,6 +134,18 @@ func (l *Learner) RestoreModel(model, sequencer []byte) error {
 		}
 	}
 	return l.renew(renewed)
+}
+
+func (l *Learner) restoreModel(model []byte) error {
+	c, ok := l.Model.(Checkpointable)
+	if !ok {
+		return fmt.Errorf("a %s has no state to restore", l.Model.Name())
+	}
+	tensors, err := snapshot.DecodeTensors(model)
+	if err != nil {
+		return fmt.Errorf("the model's state: %w", err)
+	}
+	return c.RestoreFull(tensors, l.vocab.Rows())
 }
 
 func permutation(order []int32, n int) bool {
