@@ -37,7 +37,7 @@ type Vocabulary struct {
 	pending    map[string]int // sightings of ids without a row
 
 	// The order in which ids with a row were seen, the newest first, and where each row
-	// stands in it. While there never was a limit nobody asks, and both are empty.
+	// stands in it. While there never was a limit nobody asks, and places is nil.
 	seen   list.List
 	places []*list.Element // of row FirstItem+i; the values are rows
 }
@@ -53,10 +53,16 @@ func New(admitAfter int) *Vocabulary {
 // as old as their rows.
 func (v *Vocabulary) SetLimit(n int) {
 	v.limit = n
-	if n > 0 {
-		for len(v.places) < len(v.ids) {
-			v.places = append(v.places, v.seen.PushFront(int32(FirstItem+len(v.places))))
-		}
+	if n > 0 && v.places == nil {
+		v.remember()
+	}
+}
+
+// remember begins the order of sightings.
+func (v *Vocabulary) remember() {
+	v.places = make([]*list.Element, len(v.ids))
+	for i := range v.ids {
+		v.places[i] = v.seen.PushFront(int32(FirstItem + i))
 	}
 }
 
@@ -111,7 +117,7 @@ func (v *Vocabulary) append(id string) int32 {
 	r := int32(FirstItem + len(v.ids))
 	v.rows[id] = r
 	v.ids = append(v.ids, id)
-	if v.limit > 0 || v.places != nil {
+	if v.places != nil {
 		v.places = append(v.places, v.seen.PushFront(r))
 	}
 	return r
@@ -176,8 +182,7 @@ func FromState(s State) (*Vocabulary, error) {
 	if s.Seen == nil {
 		return v, nil
 	}
-	v.SetLimit(max(1, len(s.IDs))) // for the order
-	v.limit = 0
+	v.remember()
 	met := make([]bool, len(s.IDs))
 	for _, r := range s.Seen {
 		if i := int(r) - FirstItem; i >= 0 && i < len(met) && !met[i] {
