@@ -36,12 +36,9 @@ const metaFormat = 1
 
 // restore goes back to the newest valid checkpoint, if there is one.
 func (t *Trainer) restore() error {
-	parts, step, report, err := snapshot.Restore(t.checkpoints)
-	for _, rejected := range report {
-		t.log.Error("checkpoint rejected", "checkpoint", rejected.Name, "error", rejected.Err)
-	}
+	parts, step, rejected, err := t.newest()
 	if errors.Is(err, snapshot.ErrNoCheckpoint) {
-		if len(report) > 0 {
+		if rejected > 0 {
 			t.log.Warn("no valid checkpoint: learning the whole journal again")
 		}
 		return nil
@@ -77,6 +74,15 @@ func (t *Trainer) restore() error {
 	return nil
 }
 
+// newest reads the newest valid checkpoint, and logs and counts those that were rejected.
+func (t *Trainer) newest() (parts map[string][]byte, step int64, rejected int, err error) {
+	parts, step, report, err := snapshot.Restore(t.checkpoints)
+	for _, r := range report {
+		t.log.Error("checkpoint rejected", "checkpoint", r.Name, "error", r.Err)
+	}
+	return parts, step, len(report), err
+}
+
 // checkpoint writes the state durably.
 func (t *Trainer) checkpoint() error {
 	began := time.Now()
@@ -107,10 +113,7 @@ func (t *Trainer) checkpoint() error {
 // too many numerically failed steps in a row. Histories and offsets stay: the
 // events between are skipped, which is what "do not learn from them" means.
 func (t *Trainer) revert() error {
-	parts, step, report, err := snapshot.Restore(t.checkpoints)
-	for _, rejected := range report {
-		t.log.Error("checkpoint rejected", "checkpoint", rejected.Name, "error", rejected.Err)
-	}
+	parts, step, _, err := t.newest()
 	if errors.Is(err, snapshot.ErrNoCheckpoint) {
 		return fmt.Errorf("model %s: %d steps in a row were not finite and there is no checkpoint to go back to: lower recommender.learning_rate and set another recommender.name",
 			t.cfg.Recommender.Name, t.cfg.Trainer.MaxBadSteps)
