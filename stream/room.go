@@ -81,12 +81,12 @@ func (b *Broker) keepRoom() {
 			full = true
 			slog.Error("the embedded broker takes no more events until there is room; those that were acknowledged are safe", "error", err)
 		}
-		return refuse(req, kerr.KafkaStorageError), nil, true
+		return Refuse(req, kerr.KafkaStorageError), nil, true
 	})
 }
 
-// refuse answers every partition of a request with an error.
-func refuse(req *kmsg.ProduceRequest, with *kerr.Error) *kmsg.ProduceResponse {
+// Refuse answers every partition of a request to a fake broker with an error.
+func Refuse(req *kmsg.ProduceRequest, with *kerr.Error) *kmsg.ProduceResponse {
 	resp := req.ResponseKind().(*kmsg.ProduceResponse)
 	for _, t := range req.Topics {
 		rt := kmsg.NewProduceResponseTopic()

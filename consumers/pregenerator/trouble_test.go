@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"seralm/stream"
 	"seralm/stream/streamtest"
 )
 
@@ -36,7 +37,7 @@ func TestABrokerThatCannotWriteIsWaitedFor(t *testing.T) {
 		if refused.Add(1) > 3 {
 			return nil, nil, false
 		}
-		return streamtest.Refusal(req.(*kmsg.ProduceRequest), kerr.KafkaStorageError.Code), nil, true
+		return stream.Refuse(req.(*kmsg.ProduceRequest), kerr.KafkaStorageError), nil, true
 	})
 	m := &model{name: "fake"}
 	s.finish(Options{Writer: m})
@@ -58,7 +59,7 @@ func TestABrokerThatRefusesEndsTheRoleAndLosesNothing(t *testing.T) {
 		if seen.Add(1); !refuse.Load() {
 			return nil, nil, false
 		}
-		return streamtest.Refusal(req.(*kmsg.ProduceRequest), kerr.TopicAuthorizationFailed.Code), nil, true
+		return stream.Refuse(req.(*kmsg.ProduceRequest), kerr.TopicAuthorizationFailed), nil, true
 	})
 	m := &model{name: "fake", hold: make(chan struct{})}
 	r := s.start(Options{Writer: m})

@@ -14,7 +14,6 @@ import (
 
 	"seralm/producers/dataset"
 	"seralm/stream"
-	"seralm/stream/streamtest"
 )
 
 // produces is called with every request that writes.
@@ -49,7 +48,7 @@ func TestARefusedBatchIsTheLastOfItsPartition(t *testing.T) {
 	var refused atomic.Bool
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if refused.CompareAndSwap(false, true) {
-			return streamtest.Refusal(req, kerr.InvalidRecord.Code), nil, true
+			return stream.Refuse(req, kerr.InvalidRecord), nil, true
 		}
 		return nil, nil, false
 	})
@@ -74,7 +73,7 @@ func TestWhatWasRefusedComesWithTheNextRun(t *testing.T) {
 			var requests atomic.Int64
 			l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 				if requests.Add(1) == request {
-					return streamtest.Refusal(req, code.Code), nil, true
+					return stream.Refuse(req, code), nil, true
 				}
 				return nil, nil, false
 			})
@@ -101,7 +100,7 @@ func TestABrokerThatStopsAnsweringIsGivenUpWithARightCursor(t *testing.T) {
 	away.Store(true)
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if away.Load() && requests.Add(1) > 2 {
-			return streamtest.Refusal(req, kerr.NotEnoughReplicas.Code), nil, true // the client retries this for ever
+			return stream.Refuse(req, kerr.NotEnoughReplicas), nil, true // the client retries this for ever
 		}
 		return nil, nil, false
 	})
@@ -128,7 +127,7 @@ func TestTroubleThatPassesIsNotSeen(t *testing.T) {
 	var requests atomic.Int64
 	l.produces(func(req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		if n := requests.Add(1); n < 15 && n%5 == 3 {
-			return streamtest.Refusal(req, kerr.NotLeaderForPartition.Code), nil, true
+			return stream.Refuse(req, kerr.NotLeaderForPartition), nil, true
 		}
 		return nil, nil, false
 	})
