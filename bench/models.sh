@@ -24,18 +24,14 @@ amazon-* | yelp) stop=(--patience 3 --stop mrr@10 --validate 3000) ;;
 *) echo "bench: error: no settings for the data set $set_name; see the top of $0" >&2 && exit 1 ;;
 esac
 export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1} SERALM_RECOMMENDER_LEARNING_RATE=2e-3
-export SERALM_RECOMMENDER_K_INTERESTS=2 SERALM_RECOMMENDER_KERNEL=2 # for so short histories
+. bench/sizes.sh
 
 for name in "${all[@]}"; do
   of=("${stop[@]}" --epochs 100)
   case $name in
   lightsans | paup | caser) of=("${stop[@]}" --epochs 2000) && of[1]=$((3 * of[1])) ;;
   esac
-  max=20 layers=2 inner=256 # and what RecBole's defaults have otherwise:
-  case $name in
-  caser) max=10 ;;
-  gru4rec) layers=1 inner=128 ;;
-  esac
-  SERALM_RECOMMENDER_MAX_LEN=$max SERALM_RECOMMENDER_LAYERS=$layers SERALM_RECOMMENDER_INNER=$inner bin/seralm eval leaveoneout --dataset "$SERALM_DATA/$set_name" "${columns[@]}" \
+  sizes "$name"
+  bin/seralm eval leaveoneout --dataset "$SERALM_DATA/$set_name" "${columns[@]}" \
     --recommender "$name" --batch 64 "${of[@]}" --seeds "$seeds" --json "$result"
 done

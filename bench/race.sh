@@ -10,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=bench/recbole
+. bench/sizes.sh
 epochs=${1:-4}
 shift || true
 models=${*:-SASRec GRU4Rec LightSANs Caser}
@@ -25,17 +26,15 @@ mkdir -p build/bench
 
 for model in $models; do
   name=$(echo "$model" | tr '[:upper:]' '[:lower:]')
-  length=20 layers=2 inner=256 epochs_of_ours=60 patience=10
+  epochs_of_ours=60 patience=10
   case $name in
-  caser) length=10 epochs_of_ours=400 patience=30 ;; # a short epoch: see bench/models.sh
-  lightsans) epochs_of_ours=400 patience=30 ;;
-  gru4rec) layers=1 inner=128 ;;
+  caser | lightsans) epochs_of_ours=400 patience=30 ;; # short ones: see bench/models.sh
   esac
   curve=$PWD/build/bench/curve-$model.json
   [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
   rm -f "$work/ours.json"
-  SERALM_RECOMMENDER_MAX_LEN=$length SERALM_RECOMMENDER_LAYERS=$layers SERALM_RECOMMENDER_INNER=$inner SERALM_RECOMMENDER_K_INTERESTS=2 \
-    bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
+  sizes "$name"
+  bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
     --recommender "$name" --batch 64 --epochs $epochs_of_ours --patience $patience --stop ndcg@10 --seeds 1,2,3 --json "$work/ours.json" >&2
   "$venv/bin/python" $here/peer.py race "build/bench/race-$model.json" "$curve" "$work/ours.json"
 done
