@@ -481,3 +481,32 @@ func BenchmarkSASRecLearn(b *testing.B) {
 		})
 	}
 }
+
+// Steps of 64 sequences with a history of L items and one new one, as a stream has them.
+func BenchmarkLearn(b *testing.B) {
+	const rows = 1684
+	for _, h := range []Hyper{
+		{Name: "sasrec", MaxLen: 20}, {Name: "gru4rec", MaxLen: 20}, {Name: "lightsans", MaxLen: 20, Interests: 2},
+		{Name: "paup", MaxLen: 20, Kernel: 2, Segments: 4}, {Name: "caser", MaxLen: 10, Vertical: 4, Horizontal: 8},
+	} {
+		h.Dim, h.Layers, h.Heads, h.Inner = 64, 2, 2, 256
+		b.Run(h.Name, func(b *testing.B) {
+			r := rand.New(rand.NewPCG(8, 8))
+			var batch []Sequence
+			for range 64 {
+				q := Sequence{Items: make([]int32, h.MaxLen+1), From: h.MaxLen}
+				for i := range q.Items {
+					q.Items[i] = int32(2 + r.IntN(rows-2))
+				}
+				batch = append(batch, q)
+			}
+			m, err := New(h, rows, Options{Threads: 1, Seed: 1, LearningRate: 1e-3, Dropout: 0.2, ClipNorm: 5})
+			require.NoError(b, err)
+			defer m.Close()
+			for step := uint64(0); b.Loop(); step++ {
+				_, err := m.Learn(b.Context(), batch, step)
+				require.NoError(b, err)
+			}
+		})
+	}
+}

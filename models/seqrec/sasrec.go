@@ -43,11 +43,15 @@ func (a sasrec) encode(p pass, x *tensor.Tensor, at []int64) *tensor.Tensor {
 		attention := layerName(i, "multi_head_attention")
 		head := func(name string) *tensor.Tensor { return p.split(p.linear(x, attention+"."+name), a.h.Heads) }
 		context := p.Attention(head("query"), head("key"), head("value"), mask, p.dropout)
-		out := p.linear(p.join(context), attention+".dense")
+		joined := p.join(context)
+		if i == a.h.Layers-1 { // what comes after takes positions one by one
+			joined, x = p.pick(joined, at), p.pick(x, at)
+		}
+		out := p.linear(joined, attention+".dense")
 		x = p.norm(p.Add(p.drop(out), x), attention+".LayerNorm")
 		x = p.feedForward(x, layerName(i, "feed_forward"))
 	}
-	return p.pick(x, at)
+	return x
 }
 
 // causalMask is the lower triangle [T, T]. Padding stands behind the items, so no
