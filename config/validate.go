@@ -147,8 +147,8 @@ func (v *validator) alignment(c Config) {
 		v.check(a.Base != "", "alignment.base", a.Base, "the recommender.name of a model without knowledge, which the estimator paper divides by")
 		v.check(a.Reward == "instance", "alignment.reward", a.Reward, "instance with the estimator paper, which divides probabilities")
 	}
-	if a.Estimator == "leave_one_out" {
-		v.check(a.Candidates > 1, "alignment.candidates", a.Candidates, "2 or more with the estimator leave_one_out, which compares them")
+	if a.Estimator == "leave_one_out" || a.Estimator == "best_of_k" {
+		v.check(a.Candidates > 1, "alignment.candidates", a.Candidates, "2 or more with the estimator "+a.Estimator+", which compares them")
 	}
 	v.check(a.Clip > 0, "alignment.clip", a.Clip, "above 0")
 	v.oneOf("alignment.weighting", a.Weighting, "token", "text", "none")

@@ -14,6 +14,7 @@ import (
 	"seralm/config"
 	"seralm/consumers/generator"
 	"seralm/consumers/trainer/policy"
+	"seralm/models/align"
 	"seralm/producers/dataset"
 	"seralm/stream"
 )
@@ -61,6 +62,9 @@ func NewAligner(d *dataset.Dataset, a Alignment, dir string, progress io.Writer)
 	if err := a.Judge.Training.validate(); err != nil {
 		return nil, err
 	}
+	if a.Config.Alignment.Estimator == string(align.Paper) {
+		return nil, errors.New("alignment.estimator paper divides by p(y|x) of a frozen recommender without texts (alignment.base), which a running system has and an experiment has not: take another estimator")
+	}
 	out := &Aligner{Alignment: a, data: d, dir: dir, progress: progress, items: map[string]stream.Item{}, timed: &timer{Policy: a.Policy}}
 	for ev, err := range d.Items() {
 		if err != nil {
@@ -87,6 +91,9 @@ func (a *Aligner) Close() {
 func (a *Aligner) begin(ctx context.Context) (err error) {
 	if a.sampler == nil {
 		a.sampler, a.instances, err = a.samplerOf(ctx, func(int) bool { return true })
+	}
+	if n := len(a.instances); err == nil && a.Config.Alignment.Reward == string(stream.RewardCatalogue) && a.Config.Alignment.Reservoir < n {
+		return fmt.Errorf("alignment.reservoir is %d and there are %d instances: what all of them are sampled from must be judged by all of them, so set it to %d or more", a.Config.Alignment.Reservoir, n, n)
 	}
 	return err
 }

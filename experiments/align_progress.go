@@ -85,10 +85,7 @@ func openProgress(path string, step int64) (progress, error) {
 	if err := lines.Err(); err != nil {
 		return progress{}, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := os.Create(path)
-	if err == nil {
-		_, err = f.Write(kept.Bytes())
-	}
+	f, err := goOn(path, kept.Bytes())
 	return progress{f}, err
 }
 

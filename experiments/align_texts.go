@@ -270,10 +270,7 @@ func openLines(path string, header []byte) (map[string]written, linesFile, error
 	if err := lines.Err(); err != nil {
 		return nil, linesFile{}, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := os.Create(path)
-	if err == nil {
-		_, err = f.Write(kept.Bytes())
-	}
+	f, err := goOn(path, kept.Bytes())
 	return done, linesFile{f}, err
 }
 

@@ -9,6 +9,27 @@ import (
 	"path/filepath"
 )
 
+// goOn opens a file to append to after what is kept of it, its beginning. The bytes that
+// are there already are written again in place, so neither a kill nor a full disk costs
+// any.
+func goOn(path string, kept []byte) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteAt(kept, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(kept)))
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekEnd)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // WriteFile writes a file whole, or not at all: on a disk that is full the one that was
 // there stays. What is no file, such as /dev/null, is written to and not replaced.
 func WriteFile(path string, fill func(io.Writer) error) (err error) {

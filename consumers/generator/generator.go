@@ -147,14 +147,15 @@ func (g *Generator) place(item string) (place, bool) {
 }
 
 func (g *Generator) work(ctx context.Context) error {
-	if err := g.rewind(ctx); err != nil {
-		return fmt.Errorf("rebuilding histories: %w", err)
-	}
+	// Before rewinding, for this looks whether the log still holds that place.
 	var err error
 	if g.merge, err = stream.NewMerge(ctx, g.cfg.Kafka, g.names.Interactions(), g.state.Next); err != nil {
 		return fmt.Errorf("reading %s: %w", g.names.Interactions(), err)
 	}
 	defer g.merge.Close()
+	if err := g.rewind(ctx); err != nil {
+		return fmt.Errorf("rebuilding histories: %w", err)
+	}
 	g.Logger.Info("generator started", "epoch", g.state.Epoch, "samples", g.state.Samples)
 	for {
 		if err := g.refresh(ctx); err != nil {
@@ -261,13 +262,12 @@ func (g *Generator) refresh(ctx context.Context) error {
 	}
 }
 
-// load takes both snapshots, if the policy is so many iterations further that it is time.
+// load takes both snapshots when the policy has come to another span of
+// alignment.refresh iterations. The spans are the trainer's: it publishes where one ends,
+// and wherever it was stopped, which is where this one may have begun.
 func (g *Generator) load(policy *stream.PolicySnapshot, model *stream.Blob) error {
-	has := g.Policy.Version().Step
-	due := policy != nil && policy.Policy.Step >= has+int64(max(1, g.cfg.Alignment.Refresh))
-	if !g.loaded {
-		due = policy != nil
-	}
+	span := func(step int64) int64 { return step / int64(max(1, g.cfg.Alignment.Refresh)) }
+	due := policy != nil && (!g.loaded || span(policy.Policy.Step) > span(g.Policy.Version().Step))
 	if due {
 		if err := g.Policy.Load(*policy); err != nil {
 			return fmt.Errorf("taking the policy's snapshot %d/%d: %w (with another model or adapter, set another alignment.name)", policy.Epoch, policy.Policy.Step, err)

@@ -14,6 +14,7 @@ import (
 
 	"seralm/config"
 	"seralm/consumers/internal/instances"
+	"seralm/models/align"
 	"seralm/models/snapshot"
 	"seralm/models/vocab"
 	"seralm/prompts"
@@ -202,9 +203,17 @@ func (s *Sampler) Sample(ctx context.Context, group []Chosen) ([]stream.Sample, 
 }
 
 // Rewards returns the catalogue reward of texts about an item that the recommender knows:
-// what each does to the sum of log p(y|x) over the instances observed, in nats.
+// what each does to the sum of log p(y|x) over the instances observed, in nats. Of an item
+// that is in none of them they are all 0: the text that hides it best would be the best.
 func (s *Sampler) Rewards(ctx context.Context, item string, texts []string) ([]float64, error) {
+	known, err := s.recent.encode(ctx, s.judge, s.own)
+	if err != nil {
+		return nil, err
+	}
 	return s.each(ctx, item, texts, func(row int32, rows [][]float32) ([]float64, error) {
+		if chance(known, row) == 0 {
+			return make([]float64, len(rows)), nil
+		}
 		return s.judge.catalogue(ctx, s.recent, s.own, row, rows)
 	})
 }
@@ -286,6 +295,9 @@ func (s *Sampler) value(ctx context.Context, c Chosen, to *stream.Sample, vector
 	if s.base != nil {
 		if to.Base, err = s.base.plain(ctx, c.Instance, s.own); err != nil {
 			return err
+		}
+		if to.Base == 0 && s.cfg.Estimator == string(align.Paper) {
+			return &unjudged{"base", errors.New("alignment.base does not know what was taken, and the estimator paper divides by its probability")}
 		}
 	}
 	for i := range to.Candidates {

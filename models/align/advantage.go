@@ -47,11 +47,14 @@ func (d Deviation) add(s Sample) Deviation {
 func advantages(s Sample, o Options, scale float64) []float64 {
 	k := len(s.Candidates)
 	out := make([]float64, k)
-	best, sum := 0, 0.0
+	best, worst, sum := 0, 0, 0.0
 	for i, c := range s.Candidates {
 		sum += c.Reward
 		if c.Reward > s.Candidates[best].Reward {
 			best = i
+		}
+		if c.Reward < s.Candidates[worst].Reward {
+			worst = i
 		}
 	}
 	for i, c := range s.Candidates {
@@ -74,7 +77,7 @@ func advantages(s Sample, o Options, scale float64) []float64 {
 			out[i] = 1
 		}
 	}
-	if o.Estimator == BestOfK {
+	if o.Estimator == BestOfK && best != worst {
 		out[best] = float64(k) // Coefficients takes the mean of the candidates
 	}
 	return out

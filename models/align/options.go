@@ -30,7 +30,7 @@ const (
 	// are instances'; one text per sample is enough.
 	Paper Estimator = "paper"
 	// BestOfK gives the best text of a sample weight 1 and the others 0: rejection
-	// sampling, then fine-tuning.
+	// sampling, then fine-tuning. Where none is better than another all have 0.
 	BestOfK Estimator = "best_of_k"
 	// Supervised gives all texts weight 1, whatever their reward: a warm-up on texts that
 	// somebody else wrote.

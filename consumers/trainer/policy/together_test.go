@@ -3,10 +3,13 @@ package policy_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"seralm/config"
+	"seralm/consumers/generator"
 	"seralm/consumers/internal/toy"
 	"seralm/consumers/trainer/policy"
 	"seralm/stream"
@@ -67,4 +70,44 @@ func TestTwoJobsThatTakeTurnsAreTheLoop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A trainer that is stopped between two of its snapshots publishes where it is. A
+// generator that begins there must take the next one, though it is fewer than
+// alignment.refresh iterations further, or each waits for the other for ever.
+func TestTwoJobsGoOnFromBetweenTwoSnapshots(t *testing.T) {
+	s := toy.NewSystem(t)
+	s.Config.Alignment.Refresh, s.Config.Alignment.MaxStaleness = 3, 100
+	s.Interactions(0, 1000)
+	s.Publish(toy.Snapshot(s.Config.Recommender.Name, 1, 10, toy.Good))
+	for _, until := range []int64{1, 5, 12} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		generated := make(chan error, 1)
+		go func() { generated <- toy.Generate(ctx, s.Config, nil) }()
+		require.NoError(t, toy.Train(ctx, s.Config, toy.NewPolicy(s.Config), func(p policy.Progress) bool { return p.Step == until }))
+		require.NoError(t, ctx.Err(), "iteration %d came", until)
+		cancel()
+		require.NoError(t, <-generated)
+	}
+}
+
+// A generator that was further than the log now goes says so, rather than to wait for
+// what it had read already, or to take new interactions for old ones.
+func TestAGeneratorWithAnotherLogSaysSo(t *testing.T) {
+	s := toy.NewSystem(t)
+	s.Interactions(0, 200)
+	s.Publish(toy.Snapshot(s.Config.Recommender.Name, 1, 10, toy.Good))
+	require.NoError(t, toy.Generate(t.Context(), s.Config, func(p generator.Progress) bool { return p.Samples > 0 }))
+	adm, topic := kadm.NewClient(s.Client), s.Names().Interactions()
+	_, err := adm.DeleteTopic(t.Context(), topic)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // which a real broker says before it is
+		topics, err := adm.ListTopics(t.Context(), topic)
+		return err == nil && !topics.Has(topic)
+	}, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return stream.Ensure(t.Context(), adm, s.Config.Kafka) == nil }, time.Minute, 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var lost *stream.LostError
+	require.ErrorAs(t, toy.Generate(ctx, s.Config, nil), &lost)
 }

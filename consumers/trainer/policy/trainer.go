@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,6 +101,11 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if t.slots, _, err = stream.ReadSlots(ctx, t.cfg.Kafka, name, snapshotSlots); err != nil {
 		return err
 	}
+	if t.learner.Step == 0 {
+		if t.next, err = t.beginning(ctx, j.Steps); err != nil {
+			return fmt.Errorf("looking where %s begins in %s: %w", name, t.names.Samples(), err)
+		}
+	}
 	if t.merge, err = stream.NewMerge(ctx, t.cfg.Kafka, t.names.Samples(), t.next); err != nil {
 		return fmt.Errorf("reading %s: %w", t.names.Samples(), err)
 	}
@@ -115,19 +122,56 @@ func (t *Trainer) Run(ctx context.Context) error {
 	t.letters = stream.NewDeadLetters(side, t.names, "policy", t.opts.Registry)
 
 	t.log.Info("policy trainer started", "epoch", t.epoch, "step", t.learner.Step, "steps_to_replay", len(j.Steps))
-	stop := false
-	for _, s := range j.Steps {
-		if stop, err = t.replay(ctx, s); err != nil || stop {
-			break
-		}
-	}
+	stop, behind := false, len(j.Steps)
 	for err == nil && !stop && ctx.Err() == nil {
+		if behind > 0 {
+			stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind])
+			behind--
+			continue
+		}
 		stop, err = t.step(ctx)
 	}
 	if err != nil && (t.torn || ctx.Err() == nil) {
 		return err
 	}
-	return t.finish()
+	// One that is behind its journal is older than what is published.
+	return t.finish(behind == 0 && err == nil)
+}
+
+// beginning is where the samples of a policy that has learnt nothing begin: in each
+// partition behind those of the policies before it, which are no iterations of this one.
+// A partition that the journal names begins where it says.
+func (t *Trainer) beginning(ctx context.Context, steps []stream.Step) (map[int32]int64, error) {
+	m, err := stream.NewMerge(ctx, t.cfg.Kafka, t.names.Samples(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	first := map[int32]int64{}
+	for {
+		records, err := m.Ready(ctx, 1024)
+		if err != nil {
+			return nil, err
+		}
+		if len(records) == 0 {
+			break
+		}
+		batch, _ := decode(records)
+		for i, s := range batch {
+			rec := records[i]
+			if _, found := first[rec.Partition]; !found && (s == nil || s.Versions.Policy.Name == t.learner.model.Name()) {
+				first[rec.Partition] = rec.Offset
+			}
+		}
+	}
+	next := m.Offsets()
+	maps.Copy(next, first)
+	for _, s := range slices.Backward(steps) {
+		for _, r := range s.Ranges {
+			next[r.Partition] = r.From
+		}
+	}
+	return next, nil
 }
 
 // replay learns a journalled iteration again.
@@ -303,10 +347,10 @@ func (t *Trainer) after(r Result, replayed bool) (stop bool, err error) {
 	return t.opts.AfterStep(Progress{Epoch: t.epoch, Step: r.Step, Samples: t.learner.Samples, Reward: r.Stats.Reward, Replayed: replayed}), nil
 }
 
-// finish ends a run in good order.
-func (t *Trainer) finish() error {
+// finish ends a run in good order; publish says that this is the newest there is.
+func (t *Trainer) finish(publish bool) error {
 	var errs []error
-	if t.dirty {
+	if publish && t.dirty {
 		errs = append(errs, t.commit(context.Background(), nil))
 	}
 	if t.learner.Step > 0 && !t.torn {

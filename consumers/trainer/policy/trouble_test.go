@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -146,37 +148,69 @@ func TestSamplesThatCannotBeLearntFromAreSetAside(t *testing.T) {
 	}
 	s := toy.NewSystem(t)
 	s.Config.Alignment.Reward = "catalogue"
-	samples := written(t, s.Config, 2*s.Config.Alignment.Batch)
+	batch := s.Config.Alignment.Batch
+	samples := written(t, s.Config, 3*batch)
 	change := map[int]func([]byte) []byte{}
 	for i, k := range kinds {
-		change[i] = k.change
+		change[batch+i] = k.change
 	}
 	logged(s, 0, samples, change)
 	model := toy.NewPolicy(s.Config)
-	reg := taught(s, model, 2)
+	reg := taught(s, model, 3)
 	counted(t, reg, len(samples)-len(kinds), 0, len(kinds))
 	letters := deadLetters(s)
 	require.Len(t, letters, len(kinds))
 	for i, k := range kinds {
-		require.True(t, strings.HasPrefix(letters[fmt.Sprint("sample-", i)], k.letter), "%s: %s", k.letter, letters[fmt.Sprint("sample-", i)])
+		letter := letters[fmt.Sprint("sample-", batch+i)]
+		require.True(t, strings.HasPrefix(letter, k.letter), "%s: %s", k.letter, letter)
 	}
 
-	// The first iteration is of bad ones alone, the second of the good ones.
+	// The second iteration is of bad ones alone, the third of what good ones are left.
 	alone := toy.NewPolicy(s.Config)
 	learner := policy.NewLearner(s.Config.Alignment, alone)
-	learner.Step = 1
 	var good []*stream.Sample
-	for i := len(kinds); i < len(samples); i++ {
+	for i := range samples {
 		samples[i].Time = time.UnixMilli(1e12 + int64(i))
 		good = append(good, &samples[i])
 	}
-	_, err := learner.Learn(t.Context(), good)
+	_, err := learner.Learn(t.Context(), good[:batch])
+	require.NoError(t, err)
+	learner.Step = 2
+	_, err = learner.Learn(t.Context(), good[batch+len(kinds):])
 	require.NoError(t, err)
 	want, err := alone.Save()
 	require.NoError(t, err)
 	got, err := model.Save()
 	require.NoError(t, err)
 	require.Equal(t, string(want), string(got))
+}
+
+// A policy that begins anew under another name has nothing to do with what its
+// predecessors wrote: it is no iteration, and no dead letter. Nor has it when its first
+// iterations are learnt again from the journal alone.
+func TestAPolicyBeginsBehindItsPredecessors(t *testing.T) {
+	s := toy.NewSystem(t)
+	batch := s.Config.Alignment.Batch
+	samples := written(t, s.Config, 4*batch)
+	change := map[int]func([]byte) []byte{}
+	for i := range 2 * batch {
+		change[i] = with(func(s *stream.Sample) { s.Versions.Policy.Name = "toy+r2" })
+	}
+	logged(s, 0, samples[:3*batch], change)
+	model := toy.NewPolicy(s.Config)
+	counted(t, taught(s, model, 1), batch, 0, 0)
+	first, err := model.Save()
+	require.NoError(t, err)
+
+	require.NoError(t, os.RemoveAll(filepath.Join(s.Config.DataDir, "checkpoints")))
+	again := toy.NewPolicy(s.Config)
+	counted(t, taught(s, again, 1), batch, 0, 0)
+	second, err := again.Save()
+	require.NoError(t, err)
+	require.Equal(t, string(first), string(second))
+	logged(s, 3*batch, samples[3*batch:], nil)
+	counted(t, taught(s, again, 2), batch, 0, 0)
+	require.Empty(t, deadLetters(s))
 }
 
 // Samples of a policy that is too old are dropped and counted; their iterations pass.

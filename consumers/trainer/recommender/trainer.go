@@ -344,6 +344,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 	if s != nil {
 		rec, err := stream.NewRecord(t.names.Steps(), s.Model, fmt.Sprintf("%d-%d", s.Epoch, s.Step), "seralm/trainer", now, *s)
 		if err != nil {
+			t.torn = true
 			return fmt.Errorf("journalling step %d: %w", s.Step, err)
 		}
 		rec.Partition = journal.Partition
@@ -353,6 +354,7 @@ func (t *Trainer) commit(ctx context.Context, s *stream.Step) error {
 	if due {
 		chunks, size, err := t.snapshot(ctx, now)
 		if err != nil {
+			t.torn = true
 			return err
 		}
 		records = append(records, chunks...)
