@@ -216,7 +216,7 @@ type Knowledge struct {
 // Alignment configures how the language model learns from the recommender what to
 // write. The model, its encoder and where they run are those of knowledge.
 type Alignment struct {
-	// Enabled adds the roles generator and policy to those of `seralm up`, and has the
+	// Enabled adds the roles generator, policy and rollout to those of `seralm up`, and has the
 	// recommender's trainer learn from the samples, too.
 	Enabled bool   `yaml:"enabled" env:"ENABLED"`
 	Name    string `yaml:"name" env:"NAME"` // of the policy: key of its snapshots

@@ -34,6 +34,7 @@ func (c Config) Validate() error {
 	v.between("kafka.embedded.port", int64(k.Embedded.Port), 0, 65535)
 	v.between("kafka.embedded.retention_bytes", k.Embedded.RetentionBytes, 1<<20, 1<<40)
 	v.oneOf("kafka.sasl.mechanism", k.SASL.Mechanism, "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+	v.check(k.SASL.Mechanism != "PLAIN" || k.TLS.Enabled, "kafka.sasl.mechanism", k.SASL.Mechanism, "SCRAM-SHA-512 or SCRAM-SHA-256 without kafka.tls, for PLAIN sends the password as it is")
 	v.check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username", k.SASL.Username, "set when kafka.sasl.mechanism is")
 	v.tls("kafka.tls", k.TLS)
 

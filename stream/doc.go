@@ -14,7 +14,7 @@
 //	a topic's settings             topics.go
 //	a connection, TLS, SASL        client.go
 //	the embedded broker, its lock  broker.go
-//	order or loss while reading    merge.go (order), cursor.go (positions), replay.go (journal)
+//	order or loss while reading    merge.go (order), reader.go (positions), replay.go (journal)
 //	one record read again          read_record.go
 //	a snapshot that never arrives  chunks.go, chunk_reader.go
 //	a fenced or stuck writer       transaction.go

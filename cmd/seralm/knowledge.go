@@ -199,8 +199,9 @@ func importCommand() *cobra.Command {
 		Use:   "import FILE",
 		Short: "Encode ready texts and make them the knowledge of their items",
 		Long: `Encode ready texts and make them the knowledge of their items. FILE is a JSON object,
-{"item": "text", ...}, gzipped or not; - is standard input. No language model replaces
-an imported text. Importing the same file again is harmless.`,
+{"item": "text", ...}, or what ` + "`seralm knowledge export`" + ` wrote, gzipped or not; - is standard
+input. No language model replaces an imported text. Importing the same file again is
+harmless.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadLog(cmd)

@@ -21,7 +21,7 @@
 //
 // If you are debugging
 //
-//	an instance that is not sampled           generator.go (collect), choose.go
+//	an instance that is not sampled           generator.go (collect), sampler.go
 //	a history that lacks an item              package instances
 //	samples twice, or a gap                   state.go, generator.go (commit, rewind)
 //	a generator that waits                    generator.go (refresh), align.Pacer; ErrBlind

@@ -78,14 +78,6 @@ func (s *Scope) Conv1d(x, w, b *Tensor, stride, padding int64) *Tensor {
 	return s.own("conv1d", c, x, w)
 }
 
-// Conv2d convolves x [B, C, H, W] with w [D, C, K, L], stride 1 and no padding; b
-// may be nil.
-func (s *Scope) Conv2d(x, w, b *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgConv2d(&c, x.c, w.c, optional(b), []int64{1, 1}, 2, []int64{0, 0}, 2, []int64{1, 1}, 2, 1)
-	return s.own("conv2d", c, x, w)
-}
-
 func optional(t *Tensor) lib.Ctensor {
 	if t == nil {
 		return nil

@@ -36,12 +36,10 @@ func flag(b bool) int32 {
 
 // Elementwise operations; shapes broadcast as in PyTorch.
 
-func (s *Scope) Add(x, y *Tensor) *Tensor     { return s.binary("add", lib.AtgAdd, x, y) }
-func (s *Scope) Minus(x, y *Tensor) *Tensor   { return s.binary("sub", lib.AtgSub, x, y) }
-func (s *Scope) Mul(x, y *Tensor) *Tensor     { return s.binary("mul", lib.AtgMul, x, y) }
-func (s *Scope) Div(x, y *Tensor) *Tensor     { return s.binary("div", lib.AtgDiv, x, y) }
-func (s *Scope) Maximum(x, y *Tensor) *Tensor { return s.binary("maximum", lib.AtgMaximum, x, y) }
-func (s *Scope) Minimum(x, y *Tensor) *Tensor { return s.binary("minimum", lib.AtgMinimum, x, y) }
+func (s *Scope) Add(x, y *Tensor) *Tensor   { return s.binary("add", lib.AtgAdd, x, y) }
+func (s *Scope) Minus(x, y *Tensor) *Tensor { return s.binary("sub", lib.AtgSub, x, y) }
+func (s *Scope) Mul(x, y *Tensor) *Tensor   { return s.binary("mul", lib.AtgMul, x, y) }
+func (s *Scope) Div(x, y *Tensor) *Tensor   { return s.binary("div", lib.AtgDiv, x, y) }
 
 func (s *Scope) AddScalar(x *Tensor, v float64) *Tensor {
 	return s.scalar("add_scalar", lib.AtgAddScalar, x, v)
@@ -49,23 +47,18 @@ func (s *Scope) AddScalar(x *Tensor, v float64) *Tensor {
 func (s *Scope) MulScalar(x *Tensor, v float64) *Tensor {
 	return s.scalar("mul_scalar", lib.AtgMulScalar, x, v)
 }
-func (s *Scope) PowScalar(x *Tensor, v float64) *Tensor {
-	return s.scalar("pow_scalar", lib.AtgPowTensorScalar, x, v)
-}
-
-func (s *Scope) Neg(x *Tensor) *Tensor     { return s.unary("neg", lib.AtgNeg, x) }
-func (s *Scope) Abs(x *Tensor) *Tensor     { return s.unary("abs", lib.AtgAbs, x) }
-func (s *Scope) Exp(x *Tensor) *Tensor     { return s.unary("exp", lib.AtgExp, x) }
-func (s *Scope) Log(x *Tensor) *Tensor     { return s.unary("log", lib.AtgLog, x) }
-func (s *Scope) Sqrt(x *Tensor) *Tensor    { return s.unary("sqrt", lib.AtgSqrt, x) }
-func (s *Scope) Rsqrt(x *Tensor) *Tensor   { return s.unary("rsqrt", lib.AtgRsqrt, x) }
-func (s *Scope) Square(x *Tensor) *Tensor  { return s.unary("square", lib.AtgSquare, x) }
-func (s *Scope) Cos(x *Tensor) *Tensor     { return s.unary("cos", lib.AtgCos, x) }
-func (s *Scope) Sin(x *Tensor) *Tensor     { return s.unary("sin", lib.AtgSin, x) }
-func (s *Scope) Sigmoid(x *Tensor) *Tensor { return s.unary("sigmoid", lib.AtgSigmoid, x) }
-func (s *Scope) Tanh(x *Tensor) *Tensor    { return s.unary("tanh", lib.AtgTanh, x) }
-func (s *Scope) Relu(x *Tensor) *Tensor    { return s.unary("relu", lib.AtgRelu, x) }
-func (s *Scope) Silu(x *Tensor) *Tensor    { return s.unary("silu", lib.AtgSilu, x) }
+func (s *Scope) Neg(x *Tensor) *Tensor    { return s.unary("neg", lib.AtgNeg, x) }
+func (s *Scope) Abs(x *Tensor) *Tensor    { return s.unary("abs", lib.AtgAbs, x) }
+func (s *Scope) Exp(x *Tensor) *Tensor    { return s.unary("exp", lib.AtgExp, x) }
+func (s *Scope) Log(x *Tensor) *Tensor    { return s.unary("log", lib.AtgLog, x) }
+func (s *Scope) Sqrt(x *Tensor) *Tensor   { return s.unary("sqrt", lib.AtgSqrt, x) }
+func (s *Scope) Rsqrt(x *Tensor) *Tensor  { return s.unary("rsqrt", lib.AtgRsqrt, x) }
+func (s *Scope) Square(x *Tensor) *Tensor { return s.unary("square", lib.AtgSquare, x) }
+func (s *Scope) Cos(x *Tensor) *Tensor    { return s.unary("cos", lib.AtgCos, x) }
+func (s *Scope) Sin(x *Tensor) *Tensor    { return s.unary("sin", lib.AtgSin, x) }
+func (s *Scope) Tanh(x *Tensor) *Tensor   { return s.unary("tanh", lib.AtgTanh, x) }
+func (s *Scope) Relu(x *Tensor) *Tensor   { return s.unary("relu", lib.AtgRelu, x) }
+func (s *Scope) Silu(x *Tensor) *Tensor   { return s.unary("silu", lib.AtgSilu, x) }
 
 // Gelu is the exact one, x * Phi(x).
 func (s *Scope) Gelu(x *Tensor) *Tensor {
@@ -89,7 +82,6 @@ func (s *Scope) Clamp(x *Tensor, low, high float64) *Tensor {
 func (s *Scope) Equal(x, y *Tensor) *Tensor   { return s.binary("eq", lib.AtgEqTensor, x, y) }
 func (s *Scope) Greater(x, y *Tensor) *Tensor { return s.binary("gt", lib.AtgGtTensor, x, y) }
 func (s *Scope) Not(x *Tensor) *Tensor        { return s.unary("logical_not", lib.AtgLogicalNot, x) }
-func (s *Scope) And(x, y *Tensor) *Tensor     { return s.binary("logical_and", lib.AtgLogicalAnd, x, y) }
 
 // MaskedFill replaces the elements where the bool mask is true.
 func (s *Scope) MaskedFill(x, mask *Tensor, v float64) *Tensor {
@@ -98,13 +90,6 @@ func (s *Scope) MaskedFill(x, mask *Tensor, v float64) *Tensor {
 	lib.AtgMaskedFill(&c, x.c, mask.c, k)
 	lib.AtsFree(k)
 	return s.own("masked_fill", c, x, mask)
-}
-
-// Where takes x where the bool mask is true, y elsewhere.
-func (s *Scope) Where(mask, x, y *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgWhereSelf(&c, mask.c, x.c, y.c)
-	return s.own("where", c, mask, x, y)
 }
 
 // Reductions. Sums and means are float32 whatever they are taken of.

@@ -79,13 +79,6 @@ func (s *Scope) Unsqueeze(x *Tensor, dim int64) *Tensor {
 	return s.own("unsqueeze", c, x)
 }
 
-// Squeeze drops a dimension of size 1.
-func (s *Scope) Squeeze(x *Tensor, dim int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgSqueezeDim(&c, x.c, dim)
-	return s.own("squeeze", c, x)
-}
-
 func (s *Scope) Cat(dim int64, xs ...*Tensor) *Tensor {
 	cs := make([]lib.Ctensor, len(xs))
 	for i, x := range xs {
