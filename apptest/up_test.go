@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,16 @@ func TestReplayFindsTheBrokerThatRunsBesideIt(t *testing.T) {
 	out, errs, status = call(t, seralm, []string{dir}, "snapshot", "inspect")
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "tensor item_embedding.weight")
+	version := regexp.MustCompile(`epoch (\d+)  step (\d+)`).FindStringSubmatch(out)
+	out, errs, status = call(t, seralm, []string{dir}, "snapshot", "publish", version[1], version[2])
+	require.Zero(t, status, errs)
+	require.Contains(t, out, "published again")
+	_, errs, status = call(t, seralm, []string{dir}, "snapshot", "publish", version[1], "999999")
+	require.NotZero(t, status)
+	require.Contains(t, errs, "no snapshot of recommender of epoch "+version[1]+" and step 999999")
+	out, errs, status = call(t, seralm, []string{dir}, "snapshot", "list")
+	require.Zero(t, status, errs)
+	require.Regexp(t, `(?s)`+version[2]+` .*`+version[2]+` `, out, "it is there twice")
 	out, errs, status = call(t, seralm, []string{dir}, "topics", "list")
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "interactions")

@@ -19,7 +19,7 @@ import (
 )
 
 func snapshotCommand() *cobra.Command {
-	c := &cobra.Command{Use: "snapshot", Short: "Look at the snapshots on the log"}
+	c := &cobra.Command{Use: "snapshot", Short: "Look at the snapshots on the log, and go back to one"}
 	list := &cobra.Command{
 		Use: "list", Short: "List the snapshots of recommenders and policies, oldest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,13 +74,59 @@ recommender.name, and print what is in it.`,
 			return fmt.Errorf("there is no snapshot of %s yet; a trainer publishes the first soon after its first step (`seralm snapshot list` lists those that there are)", name)
 		},
 	}
-	c.AddCommand(list, inspect)
+	c.AddCommand(list, inspect, publishCommand())
 	return c
+}
+
+func publishCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "publish EPOCH STEP",
+		Short: "Publish an older snapshot of the recommender again, as the newest",
+		Long: `Publish an older snapshot of recommender.name, which the topic still holds, again: the
+way back from a model that should not be served. Scorers take it if they run with
+serving.allow_rollback. Stop the trainer first: its next snapshot takes the place of this
+one, as any that is newer does.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadLog(cmd)
+			if err != nil {
+				return err
+			}
+			all, err := snapshots(cmd)
+			if err != nil {
+				return err
+			}
+			at := slices.IndexFunc(all, func(p published) bool {
+				r := p.recommender
+				return r != nil && p.name == cfg.Recommender.Name && fmt.Sprint(r.Epoch) == args[0] && fmt.Sprint(r.Step) == args[1]
+			})
+			if at < 0 {
+				return fmt.Errorf("the topic holds no snapshot of %s of epoch %s and step %s; `seralm snapshot list` lists those that there are, of which trainer.snapshots are kept", cfg.Recommender.Name, args[0], args[1])
+			}
+			slots, _, err := stream.ReadSlots(cmd.Context(), cfg.Kafka, cfg.Recommender.Name, cfg.Trainer.SnapshotKeep)
+			if err != nil {
+				return err
+			}
+			client, err := newClient(cfg.Kafka)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			blob := all[at].blob
+			records := slots.Records(stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), blob.ID, blob.Manifest, blob.Payload, stream.DefaultChunk)
+			if err := client.ProduceSync(cmd.Context(), records...).FirstErr(); err != nil {
+				return fmt.Errorf("publishing snapshot %s: %w", blob.ID, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "published again: %s, epoch %s, step %s\n", cfg.Recommender.Name, args[0], args[1])
+			return nil
+		},
+	}
 }
 
 // published is a snapshot of a recommender, or of a policy.
 type published struct {
 	name        string
+	blob        *stream.Blob
 	recommender *snapshot.Snapshot
 	policy      *stream.PolicySnapshot
 }
@@ -98,10 +144,10 @@ func decodePublished(b *stream.Blob) (published, error) {
 	switch kind.Kind {
 	case snapshot.KindFull:
 		s, err := snapshot.Decode(b.Manifest, b.Payload)
-		return published{name: b.Key, recommender: s}, err
+		return published{name: b.Key, blob: b, recommender: s}, err
 	case stream.KindAdapter:
 		s, err := stream.DecodePolicySnapshot(b)
-		return published{name: b.Key, policy: &s}, err
+		return published{name: b.Key, blob: b, policy: &s}, err
 	}
 	return published{}, errOther
 }
