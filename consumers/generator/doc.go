@@ -7,8 +7,9 @@
 //
 //   - Samples, the place in the stream and the generator's own count are one Kafka
 //     transaction. Killed at any moment, no instance is sampled twice and none is left out.
-//   - A sample is a function of the log and of the two snapshots: which instance, which
-//     item and which random numbers depend on nothing else. With alignment.refresh 0
+//   - A sample is a function of the log and of the two snapshots: which instance and
+//     which item depend on nothing else, and its random numbers on the instance that its
+//     group begins with. With alignment.refresh 0 groups are a function of the log, too:
 //     generator and trainer take turns, and their course is that of a loop in one process.
 //   - It is paced, and drops nothing: texts begin only while the trainer will take them
 //     in before their policy is more than alignment.refresh iterations old (align.Pacer).

@@ -124,6 +124,11 @@ const (
 // Choose returns the item of an instance that texts are to be about: its y, or one of
 // x, with the same chance. usable says which items can be written about; false when
 // none can, or it is not the instance's turn.
+//
+// The catalogue reward is divided by these odds (share); p(y|x,s) is not. So under
+// alignment.reward instance the text of y counts as much as those of x together, where
+// Eq. 4 would have it count as one of them: the policy would hear of y, on which a text
+// has the most effect, once in |x|+1 draws.
 func (s *Sampler) Choose(in Instance, usable func(item string) bool) (item string, ok bool) {
 	if hash(s.cfg.Seed, in.at, whether)%uint64(s.cfg.Every) != 0 || s.judge.theirs(in.y, s.own) < vocab.FirstItem {
 		return "", false
