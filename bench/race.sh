@@ -4,7 +4,8 @@
 #
 #   bench/race.sh [EPOCHS [MODEL...]]   (default: 4, SASRec GRU4Rec LightSANs Caser)
 #
-# Results are build/bench/race-MODEL.json. THREADS (default 1) is of both sides. The
+# Results are build/bench/race-MODEL-RATE.json. THREADS (default 1) and RATE, the learning
+# rate (default 1e-3, RecBole's), are of both sides, whose steps are of a size. The
 # data is $SERALM_DATA/ml-100k, or else testdata/ml-latest-small; RecBole is the one
 # that bench/recbole.sh installs. Each of its epochs takes one to two minutes.
 set -euo pipefail
@@ -14,6 +15,7 @@ here=bench/recbole
 epochs=${1:-4}
 shift || true
 models=${*:-SASRec GRU4Rec LightSANs Caser}
+export RATE=${RATE:-1e-3} SERALM_RECOMMENDER_LEARNING_RATE=${RATE:-1e-3}
 export OMP_NUM_THREADS=${THREADS:-1} MKL_NUM_THREADS=${THREADS:-1} OMP_WAIT_POLICY=passive SERALM_RECOMMENDER_THREADS=${THREADS:-1}
 
 venv=${XDG_CACHE_HOME:-$HOME/.cache}/seralm/recbole-$(sha256sum $here/requirements.txt | cut -c1-12)
@@ -26,15 +28,15 @@ mkdir -p build/bench
 
 for model in $models; do
   name=$(echo "$model" | tr '[:upper:]' '[:lower:]')
-  epochs_of_ours=60 patience=10
+  epochs_of_ours=60 patience=20
   case $name in
   caser | lightsans) epochs_of_ours=400 patience=30 ;; # short ones: see bench/models.sh
   esac
-  curve=$PWD/build/bench/curve-$model.json
+  curve=$PWD/build/bench/curve-$model-$RATE.json
   [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
   rm -f "$work/ours.json"
   sizes "$name"
   bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
     --recommender "$name" --batch 64 --epochs $epochs_of_ours --patience $patience --stop ndcg@10 --seeds 1,2,3 --json "$work/ours.json" >&2
-  "$venv/bin/python" $here/peer.py race "build/bench/race-$model.json" "$curve" "$work/ours.json"
+  "$venv/bin/python" $here/peer.py race "build/bench/race-$model-$RATE.json" "$curve" "$work/ours.json"
 done

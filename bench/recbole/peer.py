@@ -19,6 +19,7 @@ import time
 # RecBole's defaults but for the length; the same in main.go.
 SIZES = {"MAX_ITEM_LIST_LENGTH": 50, "hidden_size": 64, "inner_size": 256, "n_layers": 2, "n_heads": 2}
 BATCH = 1024
+RATE = float(os.environ.get("RATE", 1e-3))
 WARM_UP, MEASURED = 2, 10  # batches: a rate needs no whole epoch, which takes minutes
 
 
@@ -43,7 +44,7 @@ def prepare(data, scratch, model, settings):
         "data_path": str(pathlib.Path(data).parent), "checkpoint_dir": scratch, "use_gpu": False, "state": "WARNING",
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}, "val_interval": {"rating": "[3,inf)"},
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-        "train_neg_sample_args": None, "loss_type": "CE", "train_batch_size": BATCH, "learning_rate": 1e-3,
+        "train_neg_sample_args": None, "loss_type": "CE", "train_batch_size": BATCH, "learning_rate": RATE,
         "metrics": ["NDCG", "Hit"], "topk": [10], "valid_metric": "NDCG@10",
     })
     init_seed(config["seed"], config["reproducibility"])
@@ -88,7 +89,7 @@ def curve(data, scratch, model, epochs, result):
         points.append({"epoch": epoch + 1, "loss": float(loss), "seconds": round(seconds, 2), "load": load} | {k: float(v) for k, v in metrics.items()})
         print(json.dumps(points[-1]), file=sys.stderr, flush=True)
         # Written each time: what is interrupted leaves its curve so far.
-        json.dump({"system": "RecBole 1.2.1", "model": model, "settings": MODELS[model], "batch": BATCH, "threads": os.environ["OMP_NUM_THREADS"], "curve": points}, open(result, "w"), indent=1)
+        json.dump({"system": "RecBole 1.2.1", "model": model, "settings": MODELS[model], "batch": BATCH, "learning_rate": RATE, "threads": os.environ["OMP_NUM_THREADS"], "curve": points}, open(result, "w"), indent=1)
 
 
 def race(result, theirs, *ours):
