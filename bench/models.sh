@@ -12,6 +12,7 @@
 # many more of them pass before one without a better validation is believed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+make --no-print-directory build >&2
 set_name=${1:?which data set} result=${2:?where to write the result} seeds=${3:-1,2,3,4,5}
 shift 2 && shift || true
 all=(popularity transitions sasrec gru4rec lightsans paup caser)

@@ -10,6 +10,7 @@
 # that bench/recbole.sh installs. Each of its epochs takes one to two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+make --no-print-directory build >&2
 here=bench/recbole
 . bench/sizes.sh
 epochs=${1:-4}
