@@ -58,7 +58,7 @@ func TestTheLanguageModelIsAlignedWithTheStream(t *testing.T) {
 // The same without a broker, and its texts as an arm.
 func TestAlignmentOnADataSet(t *testing.T) {
 	dir := t.TempDir()
-	settings := slices.Concat([]string{"SERALM_DATA_DIR=" + dir}, small, aligning)
+	settings := slices.Concat([]string{"SERALM_DATA_DIR=" + dir}, small, aligning, []string{"SERALM_ALIGNMENT_RESERVOIR=2000"})
 	eval := func(args ...string) (out, errs string) {
 		out, errs, status := call(t, seralm, settings, append([]string{"eval"}, args...)...)
 		require.Zero(t, status, errs)
