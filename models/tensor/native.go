@@ -14,11 +14,6 @@ static void keep_memory(void) {
 	mallopt(M_TOP_PAD, 64 << 20);
 }
 
-// All threads share one arena. In those that glibc makes for each thread nothing of
-// the above holds: they are of 64 MiB at most and shrink as soon as they can. A thread
-// has its arena since its first allocation, so this is done before there are threads.
-__attribute__((constructor)) static void one_arena(void) { mallopt(M_ARENA_MAX, 1); }
-
 // at::set_num_threads(int) and at::get_num_threads() of libtorch, which libtch
 // does not wrap.
 extern void _ZN2at15set_num_threadsEi(int n);
