@@ -85,6 +85,19 @@ func (p pass) join(x *tensor.Tensor) *tensor.Tensor {
 
 func layerName(i int, rest string) string { return fmt.Sprintf("trm_encoder.layer.%d.%s", i, rest) }
 
+// blockOutput is layer i after its attention has found the context [B, h, T, d/h] of its
+// inputs x [B, T, d]. What comes after takes positions one by one, so of the last layer
+// only the flat positions at go on: [n, d].
+func (p pass) blockOutput(context, x *tensor.Tensor, h Hyper, i int, at []int64) *tensor.Tensor {
+	attention := layerName(i, "multi_head_attention")
+	context = p.join(context)
+	if i == h.Layers-1 {
+		context, x = p.pick(context, at), p.pick(x, at)
+	}
+	x = p.norm(p.Add(p.drop(p.linear(context, attention+".dense")), x), attention+".LayerNorm")
+	return p.feedForward(x, layerName(i, "feed_forward"))
+}
+
 // feedForward is LN(x + W2 gelu(W1 x + b1) + b2).
 func (p pass) feedForward(x *tensor.Tensor, name string) *tensor.Tensor {
 	out := p.linear(p.Gelu(p.linear(x, name+".dense_1")), name+".dense_2")

@@ -66,13 +66,7 @@ func (a decoupled) encode(p pass, x *tensor.Tensor, at []int64) *tensor.Tensor {
 		byItem := p.Matmul(p.drop(attend(q, shortK, scale)), split(shortV))
 		pos := p.norm(a.positions(p, embedding, x), name+".pos_ln")
 		byPosition := p.Matmul(attend(linear(pos, "pos_q_linear"), linear(pos, "pos_k_linear"), scale*scale/math.Sqrt2), split(v))
-		joined := p.join(p.Add(byItem, byPosition))
-		if i == a.h.Layers-1 { // what comes after takes positions one by one
-			joined, x = p.pick(joined, at), p.pick(x, at)
-		}
-		out := linear(joined, "dense")
-		x = p.norm(p.Add(p.drop(out), x), name+".LayerNorm")
-		x = p.feedForward(x, layerName(i, "feed_forward"))
+		x = p.blockOutput(p.Add(byItem, byPosition), x, a.h, i, at)
 	}
 	return x
 }

@@ -43,13 +43,7 @@ func (a sasrec) encode(p pass, x *tensor.Tensor, at []int64) *tensor.Tensor {
 		attention := layerName(i, "multi_head_attention")
 		head := func(name string) *tensor.Tensor { return p.split(p.linear(x, attention+"."+name), a.h.Heads) }
 		context := p.Attention(head("query"), head("key"), head("value"), mask, p.dropout)
-		joined := p.join(context)
-		if i == a.h.Layers-1 { // what comes after takes positions one by one
-			joined, x = p.pick(joined, at), p.pick(x, at)
-		}
-		out := p.linear(joined, attention+".dense")
-		x = p.norm(p.Add(p.drop(out), x), attention+".LayerNorm")
-		x = p.feedForward(x, layerName(i, "feed_forward"))
+		x = p.blockOutput(context, x, a.h, i, at)
 	}
 	return x
 }
