@@ -125,8 +125,9 @@ func (t *Trainer) Run(ctx context.Context) error {
 	stop, behind := false, len(j.Steps)
 	for err == nil && !stop && ctx.Err() == nil {
 		if behind > 0 {
-			stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind])
-			behind--
+			if stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
+				behind--
+			}
 			continue
 		}
 		stop, err = t.step(ctx)
@@ -135,7 +136,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 		return err
 	}
 	// One that is behind its journal is older than what is published.
-	return t.finish(behind == 0 && err == nil)
+	return t.finish(behind == 0)
 }
 
 // beginning is where the samples of a policy that has learnt nothing begin: in each
