@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"seralm/config"
 	"seralm/models/snapshot"
 	"seralm/stream"
 )
@@ -23,7 +24,11 @@ func snapshotCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the snapshots of recommenders and policies, oldest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := snapshots(cmd)
+			cfg, err := loadLog(cmd)
+			if err != nil {
+				return err
+			}
+			all, err := snapshots(cmd, cfg)
 			if err != nil {
 				return err
 			}
@@ -62,7 +67,7 @@ recommender.name, and print what is in it.`,
 			if len(args) == 1 {
 				name = args[0]
 			}
-			all, err := snapshots(cmd)
+			all, err := snapshots(cmd, cfg)
 			if err != nil {
 				return err
 			}
@@ -92,7 +97,7 @@ one, as any that is newer does.`,
 			if err != nil {
 				return err
 			}
-			all, err := snapshots(cmd)
+			all, err := snapshots(cmd, cfg)
 			if err != nil {
 				return err
 			}
@@ -177,17 +182,13 @@ func (p published) print(w io.Writer) error {
 }
 
 // snapshots reads the topic to its end; damaged ones are named on standard error.
-func snapshots(cmd *cobra.Command) ([]published, error) {
-	cfg, err := loadLog(cmd)
-	if err != nil {
-		return nil, err
-	}
+func snapshots(cmd *cobra.Command, cfg config.Config) ([]published, error) {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	reader := stream.NewChunkReader(1 << 30)
 	var all []published
 	caughtUp := false
-	err = stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
+	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		blob, err := reader.Add(rec)
 		if err == nil && blob != nil {
 			var s published
