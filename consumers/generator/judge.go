@@ -20,24 +20,36 @@ type judge struct {
 	items     *vocab.Vocabulary
 	table     []float32 // [rows, dim], what is known of items folded in
 	rows, dim int
+	maxLen    int          // of a history that the model sees
+	rho       float64      // what the score of an item gains for being in the history
 	tower     *tower.Tower // nil for a Base
 	users     Users
 	own       []int32 // the sampler's rows -> the snapshot's, as far as asked for
 }
 
-const itemTable = "item_embedding.weight"
+// Tensors of a snapshot.
+const (
+	itemTable   = "item_embedding.weight"
+	historyBias = "history_bias" // [1]; of a model that has learnt one
+)
 
 // newJudge opens a snapshot; extra is how many texts of an item are judged at a time.
 func newJudge(s *snapshot.Snapshot, extra int, open Open) (*judge, error) {
 	j := &judge{
 		version: stream.SnapshotVersion{Name: s.Model, Epoch: s.Epoch, Step: s.Step},
-		items:   vocab.FromIDs(s.IDs), rows: s.Architecture.Rows, dim: s.Architecture.Dim,
+		items:   vocab.FromIDs(s.IDs), rows: s.Architecture.Rows, dim: s.Architecture.Dim, maxLen: s.Architecture.MaxLen,
 	}
 	table := s.Tensors[itemTable]
 	if want := []int64{int64(j.rows), int64(j.dim)}; !slices.Equal(table.Shape, want) {
 		return nil, fmt.Errorf("snapshot %d/%d of %s: item table is %v, the architecture says %v", s.Epoch, s.Step, s.Model, table.Shape, want)
 	}
 	j.table = table.Data
+	if bias, ok := s.Tensors[historyBias]; ok {
+		if !slices.Equal(bias.Shape, []int64{1}) {
+			return nil, fmt.Errorf("snapshot %d/%d of %s: %s is %v, it has one number", s.Epoch, s.Step, s.Model, historyBias, bias.Shape)
+		}
+		j.rho = float64(bias.Data[0])
+	}
 	var err error
 	if j.tower, err = tower.New(s.Tensors); err == nil {
 		j.users, err = open(s, extra)
@@ -79,33 +91,61 @@ func dot(a, b []float32) (sum float64) {
 	return sum
 }
 
-// logZ is log sum_i exp(u.e_i) over all items, with the row of one of them (0: of none)
-// replaced.
-func (j *judge) logZ(u []float32, item int32, by []float32) float64 {
+// scored is a history as the model scores items after it: the score of item i is
+// u.e_i + rho [i in x], of the newest items of x that it sees.
+type scored struct {
+	x    []int32
+	user []float32 // u
+}
+
+// biased are the items of a history, perhaps twice, whose scores have rho in them.
+func (j *judge) biased(h scored) []int32 {
+	if j.rho == 0 {
+		return nil
+	}
+	return h.x[max(0, len(h.x)-j.maxLen):]
+}
+
+// score is that of an item with the row.
+func (j *judge) score(h scored, r int32, row []float32) float64 {
+	z := dot(h.user, row)
+	if slices.Contains(j.biased(h), r) {
+		z += j.rho
+	}
+	return z
+}
+
+// logZ is the logarithm of the sum of exp(score) over all items, with the row of one of
+// them (0: of none) replaced.
+func (j *judge) logZ(h scored, item int32, by []float32) float64 {
 	logits := make([]float64, 0, j.rows)
-	top := math.Inf(-1)
 	for r := int32(vocab.FirstItem); int(r) < j.rows; r++ {
 		row := j.row(r)
 		if r == item {
 			row = by
 		}
-		z := dot(u, row)
-		logits, top = append(logits, z), max(top, z)
+		logits = append(logits, dot(h.user, row))
 	}
-	sum := 0.0
+	biased := j.biased(h)
+	for i, r := range biased {
+		if r >= vocab.FirstItem && !slices.Contains(biased[:i], r) {
+			logits[r-vocab.FirstItem] += j.rho
+		}
+	}
+	top, sum := slices.Max(logits), 0.0
 	for _, z := range logits {
 		sum += math.Exp(z - top)
 	}
 	return top + math.Log(sum)
 }
 
-// logP is log p(y|x) of a user vector, with the row of an item replaced.
-func (j *judge) logP(u []float32, y, item int32, by []float32) float64 {
+// logP is log p(y|x) of a history, with the row of an item replaced.
+func (j *judge) logP(h scored, y, item int32, by []float32) float64 {
 	row := j.row(y)
 	if y == item {
 		row = by
 	}
-	return dot(u, row) - j.logZ(u, item, by)
+	return j.score(h, y, row) - j.logZ(h, item, by)
 }
 
 // cold returns the row that each vector makes of an item of which nothing else is known.
@@ -159,7 +199,7 @@ func (j *judge) instance(ctx context.Context, x []int32, y, item int32, rows [][
 	}
 	p := make([]float64, len(rows))
 	for i, row := range rows {
-		p[i] = min(1, math.Exp(j.logP(users[i][0], y, item, row)))
+		p[i] = min(1, math.Exp(j.logP(scored{x, users[i][0]}, y, item, row)))
 	}
 	return p, nil
 }
@@ -174,7 +214,7 @@ func (j *judge) plain(ctx context.Context, in Instance, own *vocab.Vocabulary) (
 	if err != nil {
 		return 0, fmt.Errorf("computing user vectors: %w", err)
 	}
-	return min(1, math.Exp(j.logP(users[0], y, vocab.Padding, nil))), nil
+	return min(1, math.Exp(j.logP(scored{x, users[0]}, y, vocab.Padding, nil))), nil
 }
 
 // reencoded is how many instances with the item in their history are encoded anew for a
@@ -214,7 +254,7 @@ func (j *judge) catalogue(ctx context.Context, recent *recent, own *vocab.Vocabu
 	at := func(i int) encoded { return known[with[i*len(with)/n]] }
 	for i := range n {
 		k := at(i)
-		histories[i], before[i] = k.x, dot(k.user, j.row(k.y))-k.logZ
+		histories[i], before[i] = k.x, j.score(k.scored, k.y, j.row(k.y))-k.logZ
 	}
 	users, err := j.given(ctx, histories, item, rows)
 	if err != nil {
@@ -223,7 +263,7 @@ func (j *judge) catalogue(ctx context.Context, recent *recent, own *vocab.Vocabu
 	for c, row := range rows {
 		after := make([]float64, n)
 		for i := range n {
-			after[i] = j.logP(users[c][i], at(i).y, item, row)
+			after[i] = j.logP(scored{at(i).x, users[c][i]}, at(i).y, item, row)
 		}
 		change, err := align.Reencoded(before, after, len(with))
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 	"seralm/models/vocab"
 )
 
-const testDim, testKnowledge = 5, 3
+const testDim, testKnowledge, testMaxLen, testBias = 5, 3, 4, -0.7
 
 // weighted is a recommender whose user vector is a sum of the history's rows, the newest
 // of which count most.
@@ -33,6 +33,7 @@ func (w *weighted) Users(_ context.Context, histories [][]int32, extra [][]float
 	table := slices.Concat(w.table, slices.Concat(extra...))
 	out := make([][]float32, len(histories))
 	for i, h := range histories {
+		h = h[max(0, len(h)-testMaxLen):]
 		out[i] = make([]float32, testDim)
 		for t, r := range h {
 			for d := range testDim {
@@ -61,8 +62,9 @@ func judged(t *testing.T, items, instances int) (*judge, *recent, *vocab.Vocabul
 		tower.Weight: {Shape: []int64{testDim, testKnowledge}, Data: values(testDim * testKnowledge)},
 		tower.Mean:   {Shape: []int64{testKnowledge}, Data: values(testKnowledge)},
 		tower.Scale:  {Shape: []int64{1}, Data: []float32{2}},
+		historyBias:  {Shape: []int64{1}, Data: []float32{testBias}},
 	}}
-	snap.Architecture.Rows, snap.Architecture.Dim = vocab.FirstItem+items, testDim
+	snap.Architecture.Rows, snap.Architecture.Dim, snap.Architecture.MaxLen = vocab.FirstItem+items, testDim, testMaxLen
 	for i := range items {
 		snap.IDs = append(snap.IDs, fmt.Sprint("i", i))
 	}
@@ -81,7 +83,7 @@ func judged(t *testing.T, items, instances int) (*judge, *recent, *vocab.Vocabul
 	recent := newRecent(instances)
 	for range instances + 7 { // the first ones are forgotten
 		var in Instance
-		for range 1 + r.IntN(6) {
+		for range 1 + r.IntN(6) { // up to two more than the model sees
 			in.x = append(in.x, int32(vocab.FirstItem+r.IntN(items+1)))
 		}
 		in.y = int32(vocab.FirstItem + r.IntN(items+1))
@@ -104,11 +106,19 @@ func objective(t *testing.T, j *judge, recent *recent, own *vocab.Vocabulary, it
 		}
 		users, err := model.Users(t.Context(), [][]int32{x}, nil)
 		require.NoError(t, err)
+		x = x[max(0, len(x)-testMaxLen):]
+		score := func(r int) float64 {
+			z := dot(users[0], table[r*testDim:(r+1)*testDim])
+			if slices.Contains(x, int32(r)) {
+				z += testBias
+			}
+			return z
+		}
 		z := 0.0
 		for r := vocab.FirstItem; r < j.rows; r++ {
-			z += math.Exp(dot(users[0], table[r*testDim:(r+1)*testDim]))
+			z += math.Exp(score(r))
 		}
-		sum += dot(users[0], table[int(y)*testDim:(int(y)+1)*testDim]) - math.Log(z)
+		sum += score(int(y)) - math.Log(z)
 	}
 	return sum
 }

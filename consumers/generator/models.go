@@ -36,8 +36,9 @@ type Encoder interface {
 // Users computes user vectors with the parameters of one snapshot.
 type Users interface {
 	// Users returns the vector u of each history of item rows, oldest first: u.e is the
-	// logit of an item with row e. Rows from the height of the snapshot's table on are
-	// those of extra, of which there are at most as many as Open was told.
+	// logit of an item with row e, before a history's bias. Rows from the height of the
+	// snapshot's table on are those of extra, of which there are at most as many as Open
+	// was told.
 	Users(ctx context.Context, histories [][]int32, extra [][]float32) ([][]float32, error)
 	Close()
 }

@@ -23,9 +23,8 @@ type remembered struct {
 
 // encoded is an instance as one snapshot has it.
 type encoded struct {
-	x    []int32
+	scored
 	y    int32
-	user []float32
 	logZ float64
 }
 
@@ -60,7 +59,8 @@ func (r *recent) encode(ctx context.Context, j *judge, own *vocab.Vocabulary) ([
 			return fmt.Errorf("computing user vectors of recent instances: %w", err)
 		}
 		for i, k := range todo {
-			k.user, k.logZ = users[i], j.logZ(users[i], vocab.Padding, nil)
+			k.user = users[i]
+			k.logZ = j.logZ(k.scored, vocab.Padding, nil)
 		}
 		todo, histories = todo[:0], histories[:0]
 		return nil
@@ -72,7 +72,7 @@ func (r *recent) encode(ctx context.Context, j *judge, own *vocab.Vocabulary) ([
 		}
 		in.asked = true
 		if x, y, ok := j.see(in.Instance, own); ok {
-			in.known = &encoded{x: x, y: y}
+			in.known = &encoded{scored: scored{x: x}, y: y}
 			todo, histories = append(todo, in.known), append(histories, x)
 		}
 		if len(todo) == encodeBatch {

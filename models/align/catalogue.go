@@ -7,8 +7,9 @@ import (
 )
 
 // Reservoir holds what a recommender's forward passes leave behind of recent instances
-// (x, y): the user's vector u, the target y, and log Z = log sum_i exp(u.e_i) over all
-// items. It judges texts in closed form. When item j's text changes, so does its row,
+// (x, y): the user's vector u, the target y, and log Z, the logarithm of the sum of
+// exp(score) over all items, where an item that is not in x has the score u.e_i. It
+// judges texts in closed form. When item j's text changes, so does its row,
 // e_j to e'_j, and an instance without j in its history changes by
 //
 //	delta = [y = j] (u.e'_j - u.e_j) - log(1 + (exp(u.e'_j) - exp(u.e_j)) / Z)

@@ -2,7 +2,6 @@ package onnx
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -14,8 +13,8 @@ import (
 )
 
 // Users computes what a snapshot's model makes of histories, before items are scored:
-// vectors u such that u.e is the score of an item with row e, and rows of a history may
-// be others than the snapshot's. Callers take turns.
+// vectors u such that u.e is the score of an item with row e, before a history's bias, and
+// rows of a history may be others than the snapshot's. Callers take turns.
 type Users struct {
 	arch  snapshot.Architecture
 	run   *ort.DynamicAdvancedSession
@@ -32,9 +31,6 @@ type Users struct {
 // rows beside the snapshot's own.
 func NewUsers(snap *snapshot.Snapshot, extra int) (*Users, error) {
 	a := snap.Architecture
-	if _, ok := snap.Tensors[historyBias]; ok {
-		return nil, errors.New("its scores are more than the product of two vectors, for it has learnt a bias of what the history holds: train one without (recommender.history_bias: false) under another recommender.name")
-	}
 	g, u, err := user(a, snap.Tensors)
 	if err != nil {
 		return nil, err

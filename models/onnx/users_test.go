@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"seralm/models/snapshot"
 	"seralm/models/vocab"
 )
 
@@ -85,10 +84,6 @@ func TestUserVectorsThatCannotBe(t *testing.T) {
 	_, err = users.Users(t.Context(), [][]int32{{5}}, nil)
 	require.ErrorIs(t, err, ErrClosed)
 
-	snap.Tensors[historyBias] = snapshot.Tensor{Shape: []int64{1}, Data: []float32{1}}
-	_, err = NewUsers(snap, 1)
-	require.ErrorContains(t, err, "recommender.history_bias: false")
-	delete(snap.Tensors, historyBias)
 	snap.Architecture.Rows++
 	_, err = NewUsers(snap, 1)
 	require.ErrorContains(t, err, "item table is [60 16], the architecture says [61 16]")
