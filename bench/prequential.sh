@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# All recommenders on the stream of ML-1M, each event ranked, then learnt: docs/RESULTS.md,
+# "Prequential".
+#
+#   SERALM_DATA=... bench/prequential.sh FOLDER [ARM...]
+#
+# The arms are these, all of them unless told otherwise:
+#
+#   sasrec gru4rec lightsans paup caser    popularity and item-transition kNN beside each
+#   daily                                  SASRec beside one that is trained from scratch,
+#                                          EPOCHS (5) passes over all so far, every day of
+#                                          the first LIMIT (300,000) events
+#
+# Each arm is a file of FOLDER, one that is there is not run again, and at the end
+# FOLDER/prequential.svg shows the curves of those five that are there. An arm takes 15
+# minutes and more.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:?where to keep everything}
+shift
+arms=("$@")
+(($# > 0)) || arms=(sasrec gru4rec lightsans paup caser daily)
+mkdir -p "$folder"
+make --no-print-directory build >&2
+export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1}
+
+for arm in "${arms[@]}"; do
+  of=(--recommender "$arm")
+  unset SERALM_RECOMMENDER_LAYERS SERALM_RECOMMENDER_INNER SERALM_RECOMMENDER_MAX_LEN
+  case $arm in
+  sasrec | lightsans | paup) ;;
+  gru4rec) export SERALM_RECOMMENDER_LAYERS=1 SERALM_RECOMMENDER_INNER=128 ;;
+  caser) export SERALM_RECOMMENDER_MAX_LEN=10 ;;
+  daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-5}" --limit "${LIMIT:-300000}") ;;
+  *) echo "bench: error: no arm $arm; see the top of $0" >&2 && exit 1 ;;
+  esac
+  [ -e "$folder/$arm.json" ] ||
+    bin/seralm eval prequential --dataset "$SERALM_DATA/ml-1m" "${of[@]}" --json "$folder/$arm.json"
+done
+
+files=()
+for arm in sasrec gru4rec lightsans paup caser; do
+  [ ! -e "$folder/$arm.json" ] || files+=("$folder/$arm.json")
+done
+((${#files[@]} == 0)) || bin/seralm eval plot --metric masked_ndcg@10 --out "$folder/prequential.svg" "${files[@]}"
