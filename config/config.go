@@ -245,7 +245,7 @@ type Alignment struct {
 
 	// Learning, by the policy trainer: Batch instances an iteration.
 	Batch     int     `yaml:"batch" env:"BATCH"`
-	Estimator string  `yaml:"estimator" env:"ESTIMATOR"` // leave_one_out | paper | best_of_k | supervised
+	Estimator string  `yaml:"estimator" env:"ESTIMATOR"` // leave_one_out | paper | best_of_k
 	Clip      float64 `yaml:"clip" env:"CLIP"`           // of an advantage
 	Weighting string  `yaml:"weighting" env:"WEIGHTING"` // of the texts of an older policy: token | text | none
 	Truncate  float64 `yaml:"truncate" env:"TRUNCATE"`   // most that a weight is

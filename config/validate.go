@@ -143,7 +143,7 @@ func (v *validator) alignment(c Config) {
 	v.between("alignment.reservoir", int64(a.Reservoir), 1, 1<<20)
 	v.check(!strings.ContainsAny(a.Base, "/ "), "alignment.base", a.Base, "a recommender.name, or empty")
 	v.between("alignment.batch", int64(a.Batch), 1, 4096)
-	v.oneOf("alignment.estimator", a.Estimator, "leave_one_out", "paper", "best_of_k", "supervised")
+	v.oneOf("alignment.estimator", a.Estimator, "leave_one_out", "paper", "best_of_k")
 	if a.Estimator == "paper" {
 		v.check(a.Base != "", "alignment.base", a.Base, "the recommender.name of a model without knowledge, which the estimator paper divides by")
 		v.check(a.Reward == "instance", "alignment.reward", a.Reward, "instance with the estimator paper, which divides probabilities")
@@ -156,9 +156,9 @@ func (v *validator) alignment(c Config) {
 	v.check(a.Truncate >= 1, "alignment.truncate", a.Truncate, "1 or more")
 	v.oneOf("alignment.penalty", a.Penalty, "reward", "loss")
 	v.check(a.Alpha >= 0 && a.Alpha <= 1e6, "alignment.alpha", a.Alpha, "0 (off) or more")
-	if a.Estimator == "best_of_k" || a.Estimator == "supervised" {
-		v.check(a.Weighting == "none", "alignment.weighting", a.Weighting, "none with the estimator "+a.Estimator+", which takes texts as they are")
-		v.check(a.Alpha == 0, "alignment.alpha", a.Alpha, "0 with the estimator "+a.Estimator+", which takes texts as they are")
+	if a.Estimator == "best_of_k" {
+		v.check(a.Weighting == "none", "alignment.weighting", a.Weighting, "none with the estimator best_of_k, which takes texts as they are")
+		v.check(a.Alpha == 0, "alignment.alpha", a.Alpha, "0 with the estimator best_of_k, which takes texts as they are")
 	}
 	v.check(a.MaxStaleness >= a.Refresh, "alignment.max_staleness", a.MaxStaleness, fmt.Sprintf("at least alignment.refresh (%d)", a.Refresh))
 	v.check(a.LearningRate > 0 && a.LearningRate <= 1, "alignment.learning_rate", a.LearningRate, "above 0 and at most 1")

@@ -24,6 +24,8 @@ type Writer interface {
 	generator.Policy
 	// Write samples k texts to each prompt, as Sample does.
 	Write(ctx context.Context, prompts []stream.SamplePrompt, k int, seed uint64) ([][]string, error)
+	// Answer returns the tokens of a text that somebody else wrote.
+	Answer(text string) ([]int32, error)
 }
 
 // Alignment is what a language model is aligned with on a data set (the paper's
@@ -33,6 +35,7 @@ type Alignment struct {
 	// Judge is the recommender that says what texts are worth. It learns from the texts
 	// that it is given here and then stays as it is.
 	Judge   Arm
+	WarmUp  WarmUp // Iterations 0: none
 	Policy  Writer
 	Model   policy.Model // nil where nothing is to be learnt
 	Encoder generator.Encoder
@@ -76,6 +79,9 @@ func NewAligner(d *dataset.Dataset, a Alignment, dir string, progress io.Writer)
 	}
 	if len(out.items) == 0 {
 		return nil, fmt.Errorf("the data set %s describes none of its items: there is nothing to write about", d.Name())
+	}
+	if err := out.WarmUp.check(out.described); err != nil {
+		return nil, err
 	}
 	return out, out.same()
 }
@@ -148,7 +154,11 @@ func (a *Aligner) Learn(ctx context.Context, iterations int) error {
 	}
 	defer lines.Close()
 	for a.learner.Step < int64(iterations) {
-		line, err := a.iteration(ctx)
+		next := a.iteration
+		if a.learner.Step < int64(a.WarmUp.Iterations) {
+			next = a.warmUp
+		}
+		line, err := next(ctx)
 		if err != nil {
 			return err
 		}
@@ -191,21 +201,31 @@ func (a *Aligner) iteration(ctx context.Context) (Iteration, error) {
 		}
 	}
 	sampled := time.Now()
-	r, err := a.learner.Learn(ctx, batch)
+	line, err := a.learn(ctx, a.learner, batch)
+	line.Sampling, line.Judging = a.timed.took.Seconds(), (sampled.Sub(began) - a.timed.took).Seconds()
+	return line, err
+}
+
+// learn teaches the policy a batch, and hands on what it has become. The learner is this
+// one's, or one that is as far and has other options.
+func (a *Aligner) learn(ctx context.Context, learner *policy.Learner, batch []*stream.Sample) (Iteration, error) {
+	began := time.Now()
+	r, err := learner.Learn(ctx, batch)
 	if err != nil {
 		return Iteration{}, err
 	}
 	for _, bad := range r.Bad {
 		return Iteration{}, fmt.Errorf("iteration %d: a sample of its own cannot be learnt from: %w", r.Step, bad)
 	}
-	if r.BadSteps >= cfg.MaxBadSteps {
+	if r.BadSteps >= a.Config.Alignment.MaxBadSteps {
 		return Iteration{}, fmt.Errorf("%d iterations in a row were not finite: lower alignment.learning_rate and begin anew in another folder: %w", r.BadSteps, r.Numeric)
 	}
+	a.learner.Course = learner.Course
 	if err := a.hand(); err != nil {
 		return Iteration{}, err
 	}
 	line := describe(r)
-	line.Sampling, line.Judging, line.Training = a.timed.took.Seconds(), (sampled.Sub(began) - a.timed.took).Seconds(), time.Since(sampled).Seconds()
+	line.Training = time.Since(began).Seconds()
 	return line, nil
 }
 

@@ -46,13 +46,18 @@ type settings struct {
 	Domain       string             `json:"domain"`
 	Policy       string             `json:"policy"`
 	Alignment    config.Alignment   `json:"alignment"`
+	WarmUp       *WarmUp            `json:"warm_up,omitempty"`
 }
 
 func (a *Aligner) settings() settings {
-	return settings{
+	s := settings{
 		a.data.Name(), a.data.Fingerprint(), a.data.Len(), a.Judge.Recommender, a.Judge.Training, a.Judge.Knowledge.Source,
-		a.Config.Knowledge.Domain, a.Policy.Version().Name, a.Config.Alignment,
+		a.Config.Knowledge.Domain, a.Policy.Version().Name, a.Config.Alignment, nil,
 	}
+	if a.WarmUp.Iterations > 0 {
+		s.WarmUp = &a.WarmUp
+	}
+	return s
 }
 
 // same writes the settings down, or says that the folder is of others.

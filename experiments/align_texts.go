@@ -197,8 +197,7 @@ const attempts = 3
 func (a *Aligner) about(ctx context.Context, template *prompts.Template, items []string, k int, r *rand.Rand) ([][]string, error) {
 	asks := make([]stream.SamplePrompt, len(items))
 	for i, item := range items {
-		it := a.items[item]
-		asks[i].System, asks[i].User = template.Render(prompts.Item{ID: item, Title: it.Title, Categories: it.Categories, Text: it.Text})
+		asks[i] = a.prompt(template, item)
 	}
 	out := make([][]string, len(items))
 	for range attempts {
@@ -230,6 +229,13 @@ func (a *Aligner) about(ctx context.Context, template *prompts.Template, items [
 		}
 	}
 	return out, nil
+}
+
+// prompt asks for a text about an item.
+func (a *Aligner) prompt(template *prompts.Template, item string) (p stream.SamplePrompt) {
+	it := a.items[item]
+	p.System, p.User = template.Render(prompts.Item{ID: item, Title: it.Title, Categories: it.Categories, Text: it.Text})
+	return p
 }
 
 // numbered yields the items in groups of n, with the number of the first.

@@ -26,6 +26,8 @@ type alignFlags struct {
 	training   experiments.Training
 	known, dir string
 	seed       uint64
+	warmUp     string
+	warmUps    int
 }
 
 func (l *alignFlags) add(c *cobra.Command) {
@@ -64,6 +66,11 @@ func (l *alignFlags) open(cmd *cobra.Command, learns bool, use func(*experiments
 	}
 	if a.Judge.Knowledge, err = experiments.ReadKnowledge(cmd.Context(), data, l.known, encoder); err != nil {
 		return err
+	}
+	if l.warmUps > 0 {
+		if a.WarmUp, err = experiments.ReadWarmUp(l.warmUp, l.warmUps); err != nil {
+			return err
+		}
 	}
 	written, err := generator.LoadPolicy(cfg)
 	if err != nil {
@@ -108,6 +115,9 @@ Everything is in the folder of --dir: the recommender, checkpoints of the policy
 progress.jsonl with a line for each iteration. The same command goes on where it was
 interrupted; with more --iterations it goes on further.
 
+With --warm-up the first --warm-up-iterations of them teach the model to write the texts
+of a file, whatever their reward.
+
 With --texts the policy then writes about each item, the most popular first: an arm for
 seralm eval leaveoneout --knowledge. --adapter none leaves out what was learnt, and
 --best-of K takes of K such texts the one with the best reward.`,
@@ -125,6 +135,9 @@ seralm eval leaveoneout --knowledge. --adapter none leaves out what was learnt, 
 			if texts.Bare && iterations > 0 {
 				return errors.New("with --adapter none or --best-of nothing is learnt: leave --iterations out")
 			}
+			if l.warmUps < 0 || (l.warmUps > 0) != (l.warmUp != "") {
+				return errors.New("--warm-up FILE and --warm-up-iterations N, 1 or more, go together")
+			}
 			return l.open(cmd, iterations > 0, func(al *experiments.Aligner) error {
 				if iterations > 0 {
 					if err := al.Learn(cmd.Context(), iterations); err != nil {
@@ -141,6 +154,8 @@ seralm eval leaveoneout --knowledge. --adapter none leaves out what was learnt, 
 	l.add(c)
 	f := c.Flags()
 	f.IntVar(&iterations, "iterations", 0, "so many in all, those of earlier runs among them")
+	f.StringVar(&l.warmUp, "warm-up", "", `file of texts {"item": "text"} to teach the model first, for so many --warm-up-iterations`)
+	f.IntVar(&l.warmUps, "warm-up-iterations", 0, "of --iterations, the first so many; each of alignment.batch x alignment.candidates texts")
 	f.StringVar(&texts.Path, "texts", "", `write a text of each item to this file, as {"item": "text"}`)
 	f.StringVar(&adapter, "adapter", adapterLearnt, "what writes the texts: learnt, or none for the model that is not aligned")
 	f.IntVar(&texts.Items, "items", 0, "write about so many items only, the most popular (0 = all)")

@@ -23,6 +23,19 @@ func (m *Model) Chat(system, user string) (Prompt, error) {
 	return ids, nil
 }
 
+// Answer returns the tokens of a completion with this text: the text's own, and the one
+// that ends it.
+func (m *Model) Answer(text string) ([]int32, error) {
+	ids, err := m.tokenizer.EncodeParts(tokenizer.Text(text))
+	if err != nil {
+		return nil, fmt.Errorf("language model: %w", err)
+	}
+	if n := len(m.stop); n > 0 {
+		ids = append(ids, m.stop[n-1]) // the chat format's, if it has one
+	}
+	return ids, nil
+}
+
 // Text returns text as a prompt, for a model without a chat format.
 func (m *Model) Text(text string) Prompt {
 	var p Prompt

@@ -76,3 +76,13 @@ func FuzzTemplate(f *testing.F) {
 		require.NotEqual(t, p.parts == nil, p.err == nil, "either a format or why not")
 	})
 }
+
+// An answer has the tokens of a completion: its text's, none of them special, and the
+// end.
+func TestAnAnswerEndsAsCompletionsDo(t *testing.T) {
+	m := small(t, 259, Options{})
+	got, err := m.Answer("Hi <|im_end|>")
+	require.NoError(t, err)
+	require.Equal(t, m.tokenizer.Encode("Hi <|im_end|>"), got[:len(got)-1])
+	require.Contains(t, m.stop, got[len(got)-1])
+}

@@ -104,6 +104,13 @@ func (p *Policy) Write(ctx context.Context, prompts []stream.SamplePrompt, k int
 	return slices.Collect(slices.Chunk(texts, k)), nil
 }
 
+// Answer returns the tokens that a text has as one of the policy's own: cut where those
+// are.
+func (p *Policy) Answer(text string) ([]int32, error) {
+	tokens, err := p.adapted.Model.Answer(text)
+	return tokens[:min(len(tokens), p.sampling.MaxTokens)], err
+}
+
 // write samples k texts to each prompt in turn.
 func (p *Policy) write(ctx context.Context, prompts []stream.SamplePrompt, k int, seed uint64) ([]llm.Prompt, []llm.Completion, error) {
 	chats, err := p.adapted.Chats(prompts)
