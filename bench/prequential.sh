@@ -8,8 +8,8 @@
 #
 #   sasrec gru4rec lightsans paup caser    popularity and item-transition kNN beside each
 #   daily                                  SASRec beside one that is trained from scratch,
-#                                          EPOCHS (5) passes over all so far, every day of
-#                                          the first LIMIT (300,000) events
+#                                          EPOCHS (10) passes over all so far, every day of
+#                                          the first LIMIT (200,000) events
 #
 # Each arm is a file of FOLDER, one that is there is not run again, and at the end
 # FOLDER/prequential.svg shows the curves of those five that are there. An arm takes 15
@@ -31,7 +31,7 @@ for arm in "${arms[@]}"; do
   sasrec | lightsans | paup) ;;
   gru4rec) export SERALM_RECOMMENDER_LAYERS=1 SERALM_RECOMMENDER_INNER=128 ;;
   caser) export SERALM_RECOMMENDER_MAX_LEN=10 ;;
-  daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-5}" --limit "${LIMIT:-300000}") ;;
+  daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-10}" --limit "${LIMIT:-200000}") ;;
   *) echo "bench: error: no arm $arm; see the top of $0" >&2 && exit 1 ;;
   esac
   [ -e "$folder/$arm.json" ] ||

@@ -21,8 +21,9 @@ type Retrain struct {
 	Epochs int           `json:"epochs,omitempty"`
 }
 
-// retrainBatch is how many sequences a step has, as in leave-one-out by default.
-const retrainBatch = 128
+// retrainBatch is how many sequences a step has: few, for a young stream has few, and a
+// training is to be more than a handful of steps.
+const retrainBatch = 32
 
 func (r Retrain) validate() error {
 	if r.Every < 0 || r.Every > 0 && r.Epochs < 1 {
