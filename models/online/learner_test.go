@@ -72,6 +72,37 @@ func TestALearnerResumesToTheBit(t *testing.T) {
 	}
 }
 
+// An event is learnt once, whatever the architecture: one that learns a target of a
+// sequence has a sequence of each.
+func TestEveryEventIsATargetOfEveryArchitecture(t *testing.T) {
+	for _, h := range []seqrec.Hyper{
+		{Name: "gru4rec", Dim: 8, Layers: 1, Inner: 8, MaxLen: 6},
+		{Name: "caser", Dim: 8, MaxLen: 6, Vertical: 2, Horizontal: 2},
+	} {
+		m, err := seqrec.New(h, 2, seqrec.Options{Seed: 3, LearningRate: 1e-2, Threads: 1})
+		require.NoError(t, err)
+		t.Cleanup(m.Close)
+		l := NewLearner(NewSequencer(SequencerOptions{MaxLen: 6, MaxUsers: 100, DedupWindow: 1000, AdmitAfter: 1, Seed: 3}), m)
+		met, keys := map[string]bool{}, map[uint64]bool{}
+		for _, b := range batches(10) {
+			want := 0
+			for _, e := range b {
+				if keys[e.Key] {
+					continue
+				}
+				keys[e.Key] = true
+				if met[e.User] {
+					want++
+				}
+				met[e.User] = true
+			}
+			r, err := l.Step(t.Context(), b, nil)
+			require.NoError(t, err)
+			require.Equal(t, want, r.Loss.Targets, h.Name)
+		}
+	}
+}
+
 func TestASnapshotProbeIsTheModelsOwnAnswer(t *testing.T) {
 	l := newLearner(t)
 	for _, b := range batches(10) {

@@ -3,6 +3,7 @@ package online
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"seralm/models/seqrec"
@@ -33,6 +34,21 @@ type Batch struct {
 	Duplicates int               // events already seen
 	Renewed    []Renewal         // rows that were another item's before
 	Sampled    Sampled           // what samples teach beside the events; see Sample
+}
+
+// Fresh returns the sequences that teach a model the batch's events: New, or where the
+// model learns one target of a sequence and would pass over others (Causal), a sequence
+// for each event.
+func (b Batch) Fresh(model seqrec.Recommender) []seqrec.Sequence {
+	m, ok := model.(interface{ Causal() bool })
+	if !ok || m.Causal() {
+		return b.New
+	}
+	out := make([]seqrec.Sequence, len(b.Instances))
+	for i, in := range b.Instances {
+		out[i] = seqrec.Sequence{Items: append(slices.Clone(in.History), in.Target), From: len(in.History)}
+	}
+	return out
 }
 
 // Renewal is a row of the item table that a new item has got.

@@ -121,9 +121,9 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 				return err
 			}
 			known = rows
-			sequences := b.New
+			sequences := b.Fresh(r)
 			if replay {
-				sequences = append(sequences[:len(sequences):len(sequences)], b.Replay...)
+				sequences = slices.Concat(sequences, b.Replay)
 			}
 			if len(sequences) == 0 {
 				return nil
