@@ -56,6 +56,7 @@ type Run struct {
 	Counts  Counts    `json:"counts"`
 	// Knowledge of this seed, where each has its own.
 	Knowledge *Source            `json:"knowledge,omitempty"`
+	Targets   string             `json:"targets,omitempty"` // that an epoch learns
 	Best      int                `json:"best_epoch,omitempty"`
 	Curve     []Epoch            `json:"curve,omitempty"`
 	Test      map[string]float64 `json:"test"` // means of Cases

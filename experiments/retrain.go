@@ -110,7 +110,7 @@ func (r *retrained) train(ctx context.Context) (err error) {
 	}
 	step := uint64(0)
 	for epoch := 1; epoch <= r.Epochs; epoch++ {
-		for batch := range slices.Chunk(shuffled(r.histories, r.maxLen, r.seed, epoch), retrainBatch) {
+		for batch := range slices.Chunk(epochOf(model, r.histories, r.maxLen, r.seed, epoch), retrainBatch) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -2,12 +2,15 @@ package experiments
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"seralm/models/seqrec"
 
 	"seralm/producers/dataset"
 )
@@ -124,3 +127,53 @@ func TestEveryPositionIsPredictedOnceAnEpoch(t *testing.T) {
 	first := windows(long, 7, r)
 	require.NotEqual(t, first, windows(long, 7, r))
 }
+
+// An architecture that learns one target of a piece learns each position as often as any
+// other, of short sequences and of long ones, at their ends and in between.
+func TestEveryPositionIsSampledAsOftenAsAnyOther(t *testing.T) {
+	const maxLen, epochs = 7, 6000
+	var sequences [][]int32
+	next := int32(2)
+	for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 30} {
+		items := make([]int32, n)
+		for i := range items {
+			items[i] = next
+			next++
+		}
+		sequences = append(sequences, items)
+	}
+	counts, drawn := map[int32]int{}, 0
+	for epoch := range epochs {
+		pieces := epochOf(oneTarget{}, sequences, maxLen, 1, epoch)
+		require.Len(t, pieces, len(windows(sequences, maxLen, rand.New(rand.NewPCG(1, uint64(epoch))))))
+		met := map[int32]bool{}
+		for _, p := range pieces {
+			target := p.Items[len(p.Items)-1]
+			require.Equal(t, len(p.Items)-1, p.From, "one target")
+			require.False(t, met[target])
+			met[target] = true
+			counts[target]++
+			drawn++
+			// Before it is what the user took before it.
+			for _, items := range sequences {
+				if at := slices.Index(items, target); at >= 0 {
+					require.Equal(t, items[max(0, at-maxLen):at], p.Items[:p.From])
+				}
+			}
+		}
+	}
+	positions := 0
+	for _, items := range sequences {
+		positions += max(0, len(items)-1)
+	}
+	require.Len(t, counts, positions)
+	want := float64(drawn) / float64(positions)
+	for target, n := range counts {
+		require.InDelta(t, want, n, 5*math.Sqrt(want), "item %d", target)
+	}
+}
+
+// oneTarget is of an architecture that is not causal.
+type oneTarget struct{ seqrec.Recommender }
+
+func (oneTarget) Causal() bool { return false }

@@ -73,10 +73,51 @@ func windows(sequences [][]int32, maxLen int, r *rand.Rand) []seqrec.Sequence {
 	return out
 }
 
-// shuffled returns the pieces of an epoch in its order, a function of seed and epoch.
-func shuffled(sequences [][]int32, maxLen int, seed uint64, epoch int) []seqrec.Sequence {
+// prefixes draws n positions of all sequences, none twice, any but a user's first as
+// likely as any other. Each is the target of a piece of its own, after up to maxLen items:
+// an architecture that learns one target of a piece thereby learns from a random sample
+// of what RecBole trains it on whole.
+func prefixes(sequences [][]int32, maxLen, n int, r *rand.Rand) []seqrec.Sequence {
+	left := 0
+	for _, items := range sequences {
+		left += max(0, len(items)-1)
+	}
+	out := make([]seqrec.Sequence, 0, n)
+	for _, items := range sequences {
+		for t := 1; t < len(items); t++ {
+			// Knuth's algorithm S, The Art of Computer Programming 3.4.2.
+			if r.IntN(left) < n-len(out) {
+				begin := max(0, t-maxLen)
+				out = append(out, seqrec.Sequence{Items: items[begin : t+1 : t+1], From: t - begin})
+			}
+			left--
+		}
+	}
+	return out
+}
+
+// Which targets an epoch learns.
+const (
+	allTargets = "all"
+	aSample    = "a sample, as many as pieces of max_len are" // whose architecture is not causal
+)
+
+// targets says which a model learns in an epoch.
+func targets(model seqrec.Recommender) string {
+	if m, ok := model.(interface{ Causal() bool }); ok && !m.Causal() {
+		return aSample
+	}
+	return allTargets
+}
+
+// epochOf returns what the model learns from in an epoch, in its order: a function of
+// seed and epoch.
+func epochOf(model seqrec.Recommender, sequences [][]int32, maxLen int, seed uint64, epoch int) []seqrec.Sequence {
 	r := rand.New(rand.NewPCG(seed, uint64(epoch)))
 	pieces := windows(sequences, maxLen, r)
+	if targets(model) == aSample {
+		pieces = prefixes(sequences, maxLen, len(pieces), r)
+	}
 	r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
 	return pieces
 }
@@ -104,7 +145,7 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 	var f fitted
 	began, top, done := time.Now(), math.Inf(-1), 0
 	for epoch := 1; epoch <= t.Epochs && epoch-f.best <= t.Patience; epoch++ {
-		pieces := shuffled(s.train, maxLen, seed, epoch)
+		pieces := epochOf(model, s.train, maxLen, seed, epoch)
 		steps := (len(pieces) + t.Batch - 1) / t.Batch // about the same in every epoch
 		loss, targets := 0.0, 0
 		for batch := range slices.Chunk(pieces, t.Batch) {

@@ -107,8 +107,8 @@ func allTargets(batch []Sequence, maxLen int) (groups []*group, targets []int64)
 	return groups, targets
 }
 
-// oneTargetEach draws one of each sequence's targets, uniformly: over the steps that is
-// to learn from a random sample of all prefixes. Which one is a function of the seed and
+// oneTargetEach draws one of each sequence's targets, uniformly: whose sequences have a
+// target each decides what is learnt how often. Which one is a function of the seed and
 // of the sequence's place in the batch.
 func oneTargetEach(batch []Sequence, maxLen int, seed uint64) ([]*group, []int64) {
 	var histories [][]int32

@@ -11,7 +11,7 @@ import (
 // with one learned vector in place of each user's own: users of a stream are unbounded
 // and new. A history is an image [L, d]. Vertical filters [L, 1] are weighted sums of its
 // rows; horizontal ones [i, d], some of each height 1..L, answer by their maximum over
-// time.
+// time. Padding is zero, where RecBole has a random row that is never learnt.
 type caser struct{ h Hyper }
 
 // caserMaxLen bounds L: there is a convolution of each height, and the largest see
@@ -19,7 +19,7 @@ type caser struct{ h Hyper }
 const caserMaxLen = 50
 
 // caserPenalty weighs the norms of the horizontal filters in the loss (RecBole's
-// reg_weight).
+// reg_weight). RecBole has penalties on other weights besides, which are left out.
 const caserPenalty = 1e-4
 
 func newCaser(h Hyper) (architecture, error) {

@@ -14,8 +14,11 @@ import (
 //	Q = X Wq, K = X Wk, V = X Wv
 //	C = A V~ + S V,  A = softmax(Q K~ᵀ / sqrt(d_h)),  S = softmax(p Wpq (p Wpk)ᵀ / sqrt(2 d_h d_h))
 //
-// Nothing is masked, so a position sees what is behind it, and padding. Both softmaxes
-// are over the queries, as their authors' code has them (RecBole's dim=-2).
+// Nothing is masked, so a position sees what is behind it, and padding, whose row is zero
+// here. In RecBole it is random and never learnt (its _init_weights fills the row again),
+// so weights of theirs score a short history otherwise unless that row is set to zero.
+// Both softmaxes are over the queries, as their authors' code has them (RecBole's
+// dim=-2).
 type decoupled struct {
 	h Hyper
 	// shorten makes K~ or V~ [B, k, d] of K or V [B, L, d]; shortening lists what it is

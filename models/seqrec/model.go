@@ -104,6 +104,10 @@ func (m *Model) shapes() []shaped {
 // Name implements Recommender.
 func (m *Model) Name() string { return m.hyper.Name }
 
+// Causal says that Learn learns all targets of a sequence in one pass, and not one that
+// it draws.
+func (m *Model) Causal() bool { return m.encoder.causal() }
+
 // Architecture describes the model to those who serve it.
 func (m *Model) Architecture() snapshot.Architecture {
 	h := m.hyper

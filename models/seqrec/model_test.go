@@ -288,7 +288,7 @@ func TestEachLossIsThatOfTheScores(t *testing.T) {
 	})
 }
 
-// Of ten sequences with targets, each position must be drawn as often as any other.
+// Of a sequence with targets, each position must be drawn as often as any other.
 func TestAModelThatIsNotCausalLearnsARandomTargetOfEachSequence(t *testing.T) {
 	items := []int32{4, 1, 5, 6, 1, 7}
 	const from, steps = 2, 1200
