@@ -28,11 +28,17 @@ type PrequentialResult struct {
 	Provenance
 	Recommenders []string                       `json:"recommenders"` // those that learn online
 	Retrain      Retrain                        `json:"retrain"`
+	Delay        int                            `json:"delay"`  // events before one is learnt
+	Window       int                            `json:"window"` // events that a point of the curve is the mean of
 	Counts       prequential.Counts             `json:"counts"`
 	Curve        []PrequentialPoint             `json:"curve"`
 	All          map[string]prequential.Summary `json:"all"`
 	LastHalf     map[string]prequential.Summary `json:"last_half"`
 	Order        []string                       `json:"order"` // of the arms
+	// BadSteps of each arm failed numerically and were not taken.
+	BadSteps map[string]int64 `json:"bad_steps,omitempty"`
+	// Trainings of the arms that are trained anew.
+	Trainings map[string]Trainings `json:"trainings,omitempty"`
 }
 
 // Contest says who takes part in a prequential run, beside popularity and
@@ -40,6 +46,7 @@ type PrequentialResult struct {
 type Contest struct {
 	Recommenders []string // by architecture; each learns online
 	Retrain      Retrain  // of another of each
+	Delay        int      // learn what was ranked when so many further events were
 	// New makes the recommender of a configuration, untrained.
 	New func(config.Recommender) (seqrec.Recommender, error)
 }
@@ -54,7 +61,10 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 	if err := c.Retrain.validate(); err != nil {
 		return PrequentialResult{}, err
 	}
-	arms, closeArms, err := c.arms(cfg.Recommender, progress)
+	if c.Delay < 0 {
+		return PrequentialResult{}, fmt.Errorf("a delay of %d events: it is 0 or more", c.Delay)
+	}
+	arms, anew, closeArms, err := c.arms(cfg.Recommender, progress)
 	if err != nil {
 		return PrequentialResult{}, err
 	}
@@ -64,8 +74,9 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 		MaxLen: cfg.Recommender.MaxLen, MaxUsers: cfg.Trainer.MaxUsers, DedupWindow: cfg.Trainer.DedupWindow,
 		AdmitAfter: cfg.Trainer.AdmitAfter, Replay: cfg.Trainer.Replay, Seed: cfg.Recommender.Seed,
 	})
-	eval := prequential.New(sequencer, cfg.Evaluator.Window, arms...)
-	r := PrequentialResult{Provenance: p, Recommenders: c.Recommenders, Retrain: c.Retrain, Order: eval.Arms()}
+	eval := prequential.New(sequencer, cfg.Evaluator.Window, c.Delay, arms...)
+	r := PrequentialResult{Provenance: p, Recommenders: c.Recommenders, Retrain: c.Retrain, Delay: c.Delay, Window: cfg.Evaluator.Window, Order: eval.Arms(),
+		BadSteps: map[string]int64{}, Trainings: map[string]Trainings{}}
 
 	every := max(1, d.Len()/100)
 	next, half := every, d.Len()/2
@@ -116,13 +127,19 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 	for a, name := range r.Order {
 		r.All[name] = eval.Tallies()[a].Since(prequential.Mark{})
 		r.LastHalf[name] = eval.Tallies()[a].Since(middle[a])
+		if n := eval.BadSteps()[a]; n > 0 {
+			r.BadSteps[name] = n
+		}
+	}
+	for _, of := range anew {
+		r.Trainings[of.name] = of.Trainings
 	}
 	return r, nil
 }
 
 // arms are the recommenders learning online, the same trained anew, and the references;
 // closeAll frees what they hold.
-func (c Contest) arms(cfg config.Recommender, progress io.Writer) (arms []prequential.Arm, closeAll func(), err error) {
+func (c Contest) arms(cfg config.Recommender, progress io.Writer) (arms []prequential.Arm, trained []*retrained, closeAll func(), err error) {
 	var closes []func()
 	closeAll = func() {
 		for _, f := range closes {
@@ -142,24 +159,24 @@ func (c Contest) arms(cfg config.Recommender, progress io.Writer) (arms []preque
 		}
 		if err != nil {
 			closeAll()
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		closes = append(closes, model.Close)
 		arms = append(arms, prequential.Learning(name, model, true))
 		if c.Retrain.Every > 0 {
 			r := &retrained{
-				Retrain: c.Retrain, make: func() (seqrec.Recommender, error) { return c.New(of) },
+				Retrain: c.Retrain, name: c.Retrain.name(name), make: func() (seqrec.Recommender, error) { return c.New(of) },
 				maxLen: cfg.MaxLen, seed: cfg.Seed, progress: progress, user: map[string]int{},
 			}
 			closes = append(closes, r.close)
-			anew = append(anew, r.arm(name))
+			trained, anew = append(trained, r), append(anew, r.arm())
 		}
 	}
 	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
 	return slices.Concat(arms, anew, []prequential.Arm{
 		prequential.Learning(popularity.Name(), popularity, false),
 		prequential.Learning(transitions.Name(), transitions, false),
-	}), closeAll, nil
+	}), trained, closeAll, nil
 }
 
 func report(w io.Writer, p PrequentialPoint, order []string, total int, elapsed time.Duration) {

@@ -12,6 +12,7 @@ import (
 	"seralm/models/online"
 	"seralm/models/prequential"
 	"seralm/models/seqrec"
+	"seralm/models/vocab"
 )
 
 // Retrain is how a recommender is trained anew again and again beside the stream, as
@@ -32,10 +33,25 @@ func (r Retrain) validate() error {
 	return nil
 }
 
+// name of the arm of a recommender.
+func (r Retrain) name(of string) string {
+	return of + " every " + strings.Replace(r.Every.String(), "h0m0s", "h", 1)
+}
+
+// Trainings are what the trainings of an arm were.
+type Trainings struct {
+	Times    int     `json:"times"`
+	Steps    int     `json:"steps"` // of the last one
+	BadSteps int     `json:"bad_steps"`
+	Loss     float64 `json:"loss"` // of the last one's last epoch, mean -log p(y|x) per target while learning
+}
+
 // retrained is an arm that ranks with what it was at its last training, and histories
 // as they are. Before the first training it knows no item.
 type retrained struct {
 	Retrain
+	Trainings
+	name     string
 	make     func() (seqrec.Recommender, error)
 	maxLen   int
 	seed     uint64
@@ -47,18 +63,26 @@ type retrained struct {
 	user      map[string]int
 	histories [][]int32
 	seen      int // rows that the histories are of
-	trainings int
 }
 
-// arm returns the arm, named like the one that learns online.
-func (r *retrained) arm(name string) prequential.Arm {
+// arm returns the arm. Items that came after a training are to its model as if they had
+// not been taken: nothing has taught it what an unknown item is.
+func (r *retrained) arm() prequential.Arm {
 	return prequential.Arm{
-		Name: name + " every " + strings.Replace(r.Every.String(), "h0m0s", "h", 1),
+		Name: r.name,
 		Rank: func(ctx context.Context, instances []online.Instance) ([]prequential.Judgement, error) {
 			if r.model == nil {
 				return make([]prequential.Judgement, len(instances)), nil // misses
 			}
-			return prequential.ByScores(r.model.Scores, r.rows)(ctx, instances)
+			known := slices.Clone(instances)
+			for i, in := range known {
+				h := slices.DeleteFunc(slices.Clone(in.History), func(row int32) bool { return int(row) >= r.rows })
+				if len(h) == 0 {
+					h = []int32{vocab.Unknown}
+				}
+				known[i].History = h
+			}
+			return prequential.ByScores(r.model.Scores, r.rows)(ctx, known)
 		},
 		Learn: r.learn,
 	}
@@ -108,23 +132,34 @@ func (r *retrained) train(ctx context.Context) (err error) {
 	if err := model.Resize(r.seen); err != nil {
 		return err
 	}
-	step := uint64(0)
+	t := Trainings{Times: r.Times + 1, BadSteps: r.BadSteps}
+	bad := 0
 	for epoch := 1; epoch <= r.Epochs; epoch++ {
+		loss, targets := 0.0, 0
 		for batch := range slices.Chunk(epochOf(model, r.histories, r.maxLen, r.seed, epoch), retrainBatch) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			l, err := model.Learn(ctx, batch, uint64(t.Steps))
+			t.Steps++
 			var numeric *seqrec.NumericError
-			if _, err := model.Learn(ctx, batch, step); err != nil && !errors.As(err, &numeric) {
+			switch {
+			case errors.As(err, &numeric):
+				bad++
+			case err != nil:
 				return fmt.Errorf("training anew, epoch %d: %w", epoch, err)
 			}
-			step++
+			loss, targets = loss+l.NLL*float64(l.Targets), targets+l.Targets
 		}
+		t.Loss = loss / float64(max(1, targets))
 	}
+	if bad == t.Steps && bad > 0 {
+		return fmt.Errorf("training anew for the %d. time: none of its %d steps was finite: lower the learning rate", t.Times, t.Steps)
+	}
+	t.BadSteps += bad
 	r.close()
-	r.model, r.rows = model, r.seen
-	r.trainings++
-	tell(r.progress, "%s trained anew for the %d. time, %d steps in %.1f s\n", model.Name(), r.trainings, step, time.Since(began).Seconds())
+	r.model, r.rows, r.Trainings = model, r.seen, t
+	tell(r.progress, "%s trained anew for the %d. time, %d steps to a loss of %.3f in %.1f s\n", model.Name(), t.Times, t.Steps, t.Loss, time.Since(began).Seconds())
 	return nil
 }
 

@@ -35,7 +35,10 @@ learns online from the same events, beside popularity and item-transition kNN.
 With --retrain another of each learns nothing between, and is trained from scratch, on
 all events so far, whenever so much time has passed in the data: what is done every
 night in many places. Until its first training it misses. It costs --epochs passes over
-everything, every time. Its log p is the mean over fewer events, of the items it knew.`,
+everything, every time. Its log p is the mean over fewer events, of the items it knew.
+
+With --delay every arm learns what it has ranked when so many further events were
+ranked: what it costs to be late.`,
 		Example: `  seralm eval prequential --dataset testdata/ml-latest-small
   seralm eval prequential --dataset ml-1m --min-value 3 --json ml-1m.json
   seralm eval prequential --dataset ml-1m --recommender sasrec,gru4rec --retrain 24h --epochs 5 --json two.json`,
@@ -73,6 +76,7 @@ everything, every time. Its log p is the mean over fewer events, of the items it
 	f.StringSliceVar(&contest.Recommenders, "recommender", nil, "one or more of sasrec, gru4rec, lightsans, paup and caser (default: recommender.architecture)")
 	f.DurationVar(&contest.Retrain.Every, "retrain", 0, "beside each, one that is trained from scratch every so much time of the data, e.g. 24h")
 	f.IntVar(&contest.Retrain.Epochs, "epochs", 20, "passes over the data of such a training")
+	f.IntVar(&contest.Delay, "delay", 0, "learn an event when so many further ones were ranked")
 	f.StringVar(&out, "json", "", "write the result, with all that made it, to this file")
 	return c
 }

@@ -71,7 +71,7 @@ func New(cfg config.Config, reg prometheus.Registerer, logger *slog.Logger) *Eva
 	}
 	reg.MustRegister(e.gauge)
 	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
-	e.eval = prequential.New(e.items, cfg.Evaluator.Window,
+	e.eval = prequential.New(e.items, cfg.Evaluator.Window, 0,
 		prequential.Arm{Name: cfg.Recommender.Architecture, Rank: e.rankServed, Learn: func(context.Context, []online.Event, online.Batch, int, uint64) error { return nil }},
 		prequential.Learning("popularity", popularity, false),
 		prequential.Learning("transitions", transitions, false),

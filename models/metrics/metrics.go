@@ -12,9 +12,13 @@ import (
 // Rank of row target among the rows of scores: 1 + the rows with a higher score +
 // half of those with an equal one, so that a model which scores everything alike
 // gets the middle, not the top. Rows in masked are left out, the target excepted.
-// A score of -Inf never competes.
+// A score of -Inf never competes, nor does one that is no number; a target that is none
+// is behind all that compete.
 func Rank(scores []float32, target int32, masked []int32) float64 {
 	t := scores[target]
+	if t != t { //nolint:staticcheck // is no number
+		t = float32(math.Inf(-1))
+	}
 	higher, equal := 0, -1 // the target equals itself
 	for _, v := range scores {
 		if v > t {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var inf = float32(math.Inf(-1))
+var inf, nan = float32(math.Inf(-1)), float32(math.NaN())
 
 func TestRank(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -28,6 +28,8 @@ func TestRank(t *testing.T) {
 		"the target is never masked":             {[]float32{inf, inf, 3, 2, 1}, 3, []int32{3, 2}, 1},
 		"reserved and foreign rows in a history": {[]float32{inf, inf, 3, 2, 1}, 3, []int32{0, 1, 99}, 2},
 		"no score is behind every score":         {[]float32{inf, inf, 3, 2, inf}, 4, nil, 3},
+		"no number is behind every number":       {[]float32{inf, inf, 3, 2, nan}, 4, []int32{2}, 2},
+		"no number never competes":               {[]float32{inf, inf, nan, 2, 1}, 4, nil, 2},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, Rank(c.scores, c.target, c.masked)) })
 	}

@@ -10,7 +10,9 @@ package prequential
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"seralm/models/metrics"
@@ -33,8 +35,20 @@ type Evaluation struct {
 	sequencer *online.Sequencer
 	arms      []Arm
 	tallies   []*Tally
+	delay     int
+	late      []lesson // that are still to be learnt, in the order of the stream
+	waiting   int      // events of these
 	step      uint64
 	counts    Counts
+	bad       []int64 // steps of each arm that failed numerically
+}
+
+// lesson is a micro-batch to be learnt.
+type lesson struct {
+	events []online.Event
+	batch  online.Batch
+	rows   int
+	step   uint64
 }
 
 // Counts says what became of the events.
@@ -46,13 +60,16 @@ type Counts struct {
 	Ranked     int64 // NewItems included
 }
 
-// New returns an evaluation of the arms; window is the length of the sliding
-// curve in events.
-func New(s *online.Sequencer, window int, arms ...Arm) *Evaluation {
-	e := &Evaluation{sequencer: s, arms: arms}
+// New returns an evaluation of the arms; window is the length of the sliding curve in
+// events. What is observed is learnt when at least delay further events were: 0 is
+// test-then-train, more a system that is late to learn (River's delay). Histories are
+// never late.
+func New(s *online.Sequencer, window, delay int, arms ...Arm) *Evaluation {
+	e := &Evaluation{sequencer: s, arms: arms, delay: delay}
 	for range arms {
 		e.tallies = append(e.tallies, newTally(window))
 	}
+	e.bad = make([]int64, len(arms))
 	return e
 }
 
@@ -69,9 +86,28 @@ func (e *Evaluation) Observe(ctx context.Context, events []online.Event, rank bo
 			return err
 		}
 	}
-	for _, arm := range e.arms {
-		if err := arm.Learn(ctx, events, batch, e.sequencer.Vocabulary().Rows(), e.step); err != nil {
-			return fmt.Errorf("%s: step %d: %w", arm.Name, e.step, err)
+	e.late = append(e.late, lesson{slices.Clone(events), batch, e.sequencer.Vocabulary().Rows(), e.step})
+	e.waiting += len(events)
+	for len(e.late) > 0 && e.waiting-len(e.late[0].events) >= e.delay {
+		if err := e.teach(ctx, e.late[0]); err != nil {
+			return err
+		}
+		e.waiting -= len(e.late[0].events)
+		e.late[0] = lesson{}
+		e.late = e.late[1:]
+	}
+	return nil
+}
+
+func (e *Evaluation) teach(ctx context.Context, l lesson) error {
+	for a, arm := range e.arms {
+		err := arm.Learn(ctx, l.events, l.batch, l.rows, l.step)
+		var numeric *seqrec.NumericError
+		switch {
+		case errors.As(err, &numeric): // the step was not taken, as in a running system
+			e.bad[a]++
+		case err != nil:
+			return fmt.Errorf("%s: step %d: %w", arm.Name, l.step, err)
 		}
 	}
 	return nil
@@ -171,20 +207,29 @@ type Judgement struct {
 	Absent bool    // the arm had no model for this event: it does not count
 }
 
-// Judge ranks target among all items by scores [R].
+// Judge ranks target among all items by scores [R]. Where they are no numbers it is a
+// miss.
 func Judge(scores []float32, history []int32, target int32) Judgement {
 	if target < vocab.FirstItem || int(target) >= len(scores) {
+		return Judgement{}
+	}
+	logP := metrics.LogSoftmaxAt(scores, target)
+	if math.IsNaN(logP) || math.IsInf(logP, 0) {
 		return Judgement{}
 	}
 	return Judgement{
 		Rank:   metrics.Rank(scores, target, nil),
 		Masked: metrics.Rank(scores, target, history),
-		LogP:   metrics.LogSoftmaxAt(scores, target),
+		LogP:   logP,
 	}
 }
 
 // Counts returns what became of the events so far.
 func (e *Evaluation) Counts() Counts { return e.counts }
+
+// BadSteps counts the steps of each arm, in their order, that failed numerically and
+// were not taken.
+func (e *Evaluation) BadSteps() []int64 { return e.bad }
 
 // Tallies returns each arm's results, in the order of the arms.
 func (e *Evaluation) Tallies() []*Tally { return e.tallies }

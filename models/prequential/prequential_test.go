@@ -57,7 +57,7 @@ func (s *spy) Scores(_ context.Context, histories [][]int32) ([][]float32, error
 
 func TestEveryEventIsRankedBeforeItIsLearnt(t *testing.T) {
 	s := &spy{}
-	e := New(sequencer(), 10, Learning("spy", s, false))
+	e := New(sequencer(), 10, 0, Learning("spy", s, false))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 3), event("u", "a", 3)}, true))
 	require.Equal(t, []string{"rank [1]", "learn 2", "rank [2 3]", "learn 1"}, s.log)
@@ -71,7 +71,7 @@ func TestEveryEventIsRankedBeforeItIsLearnt(t *testing.T) {
 
 func TestCatchingUpTeachesWithoutRanking(t *testing.T) {
 	s := &spy{}
-	e := New(sequencer(), 10, Learning("spy", s, false))
+	e := New(sequencer(), 10, 0, Learning("spy", s, false))
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, false))
 	require.Equal(t, []string{"learn 2"}, s.log)
 	require.Zero(t, e.Counts().Ranked)
@@ -89,7 +89,7 @@ func TestAnAbsentJudgementDoesNotCount(t *testing.T) {
 		},
 		Learn: func(context.Context, []online.Event, online.Batch, int, uint64) error { return nil },
 	}
-	e := New(sequencer(), 10, absent)
+	e := New(sequencer(), 10, 0, absent)
 	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1), event("u", "b", 2)}, true))
 	require.Zero(t, e.Tallies()[0].Window().Events)
 }
@@ -113,4 +113,42 @@ func TestTheWindowIsTheMeanOfTheNewest(t *testing.T) {
 	require.EqualValues(t, 2, since.Events)
 	require.InDelta(t, (1/math.Log2(3)+1)/2, since.NDCG10, 1e-12)
 	require.InDelta(t, -24./4, ta.Since(Mark{}).LogP, 1e-12, "a miss has no log p")
+}
+
+// Who learns late ranks by what it has learnt, with histories that are up to date.
+func TestALateLearnerLearnsAfterSoManyEvents(t *testing.T) {
+	s := &spy{}
+	e := New(sequencer(), 10, 3, Learning("spy", s, false))
+	batch := []online.Event{event("u", "a", 1), event("u", "b", 2)}
+	require.NoError(t, e.Observe(t.Context(), batch, true))
+	batch[0], batch[1] = event("u", "a", 3), event("v", "a", 4) // the caller's, again
+	require.NoError(t, e.Observe(t.Context(), batch, true))
+	require.Equal(t, []string{"rank [1]", "rank [1 1]"}, s.log, "what is not learnt is unknown")
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "b", 5)}, true))
+	require.Equal(t, []string{"rank [1]", "rank [1 1]", "rank [1 1 1]", "learn 2"}, s.log)
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("v", "b", 6), event("v", "b", 7)}, true))
+	require.Equal(t, []string{"rank [2]", "rank [2 3]", "learn 2"}, s.log[4:])
+	require.EqualValues(t, 5, e.Counts().Ranked)
+}
+
+// A step that fails numerically is counted and costs nothing else; scores that are no
+// numbers are a miss.
+func TestAStepThatIsNotFiniteIsCounted(t *testing.T) {
+	failing := Arm{
+		Name: "failing",
+		Rank: ByScores(func(context.Context, [][]int32) ([][]float32, error) {
+			nan := float32(math.NaN())
+			return [][]float32{{nan, nan, nan, nan}}, nil
+		}, 4),
+		Learn: func(context.Context, []online.Event, online.Batch, int, uint64) error {
+			return fmt.Errorf("failing: %w", &seqrec.NumericError{What: "loss"})
+		},
+	}
+	s := &spy{}
+	e := New(sequencer(), 10, 0, failing, Learning("spy", s, false))
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 1)}, true))
+	require.NoError(t, e.Observe(t.Context(), []online.Event{event("u", "a", 2)}, true))
+	require.Equal(t, []int64{2, 0}, e.BadSteps())
+	require.Equal(t, Summary{Events: 1}, e.Tallies()[0].Window())
+	require.Equal(t, []string{"learn 1", "rank [2]", "learn 1"}, s.log)
 }
