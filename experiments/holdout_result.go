@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -65,13 +64,9 @@ type Run struct {
 
 // ReadHoldout reads a result file.
 func ReadHoldout(path string) (*HoldoutResult, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
 	r := &HoldoutResult{}
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("%s is no result file: %w", path, err)
+	if err := readJSON(path, r); err != nil {
+		return nil, err
 	}
 	if r.Protocol != LeaveOneOutProtocol && r.Protocol != ColdStartProtocol {
 		return nil, fmt.Errorf("%s is a result of the protocol %q; leave-one-out or cold start is needed", path, r.Protocol)

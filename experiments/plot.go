@@ -1,11 +1,9 @@
 package experiments
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,7 +34,7 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 	for _, path := range paths {
 		of, axis, err := curves(path, metric)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return err
 		}
 		axes[axis] = true
 		for _, l := range of {
@@ -78,20 +76,13 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 
 // curves reads the curves of a result file, whichever kind it is.
 func curves(path, metric string) (lines []line, axis string, err error) {
-	raw, err := os.ReadFile(path)
+	of, err := protocolOf(path)
 	if err != nil {
 		return nil, "", err
 	}
-	var kind struct{ Protocol string }
-	if err := json.Unmarshal(raw, &kind); err != nil {
-		return nil, "", fmt.Errorf("it is no result file: %w", err)
-	}
-	if kind.Protocol == PrequentialProtocol {
-		var r PrequentialResult
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return nil, "", fmt.Errorf("it is no result file: %w", err)
-		}
-		return r.lines(metric), "events", nil
+	if of == PrequentialProtocol {
+		r, err := ReadPrequential(path)
+		return r.lines(metric), "events", err
 	}
 	r, err := ReadHoldout(path)
 	if err != nil {

@@ -41,6 +41,17 @@ type PrequentialResult struct {
 	Trainings map[string]Trainings `json:"trainings,omitempty"`
 }
 
+// ReadPrequential reads a result file.
+func ReadPrequential(path string) (r PrequentialResult, err error) {
+	if err := readJSON(path, &r); err != nil {
+		return r, err
+	}
+	if r.Protocol != PrequentialProtocol {
+		return r, fmt.Errorf("%s is a result of the protocol %q; %s is needed", path, r.Protocol, PrequentialProtocol)
+	}
+	return r, nil
+}
+
 // Contest says who takes part in a prequential run, beside popularity and
 // item-transition kNN.
 type Contest struct {

@@ -43,6 +43,27 @@ func newProvenance(protocol string, cfg config.Config, d *dataset.Dataset) (Prov
 	}, nil
 }
 
+// protocolOf says which protocol a result file is of.
+func protocolOf(path string) (string, error) {
+	var kind struct{ Protocol string }
+	if err := readJSON(path, &kind); err != nil {
+		return "", err
+	}
+	return kind.Protocol, nil
+}
+
+// readJSON reads a result file.
+func readJSON(path string, to any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, to); err != nil {
+		return fmt.Errorf("%s is no result file: %w", path, err)
+	}
+	return nil
+}
+
 func machine() string {
 	model := "unknown processor"
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {

@@ -9,6 +9,69 @@ import (
 // tableMetrics are the columns of a table.
 var tableMetrics = []string{"hit@10", "ndcg@10", "mrr@10", "masked_hit@10", "masked_ndcg@10", logP, coldLogP}
 
+// Tables writes result files as Markdown tables: one of leave-one-out and cold start, of
+// the cases that `seen` says (none: all), and one of prequential runs.
+func Tables(w io.Writer, seen []string, paths ...string) error {
+	var results []*HoldoutResult
+	var streams []PrequentialResult
+	for _, path := range paths {
+		of, err := protocolOf(path)
+		if err != nil {
+			return err
+		}
+		if of == PrequentialProtocol {
+			r, err := ReadPrequential(path)
+			if err != nil {
+				return err
+			}
+			streams = append(streams, r)
+			continue
+		}
+		r, err := ReadHoldout(path)
+		if err != nil {
+			return err
+		}
+		if len(seen) == 0 {
+			results = append(results, r)
+		}
+		for _, times := range seen {
+			some, err := r.Seen(times)
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			results = append(results, some)
+		}
+	}
+	if len(results) > 0 {
+		if err := Table(w, results...); err != nil {
+			return err
+		}
+	}
+	if len(streams) > 0 {
+		tableOfStreams(w, streams)
+	}
+	return nil
+}
+
+// tableOfStreams is of the last half of each. What several have in common, their
+// references, stands once.
+func tableOfStreams(w io.Writer, results []PrequentialResult) {
+	header := []string{"data", "arm", "events of the last half", "hit@10", "ndcg@10", "mrr", "masked_hit@10", "masked_ndcg@10", logP}
+	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
+	written := map[string]bool{}
+	for _, r := range results {
+		for _, arm := range r.Order {
+			s := r.LastHalf[arm]
+			line := fmt.Sprintf("| %s | %s | %d | %.4f | %.4f | %.4f | %.4f | %.4f | %.3f |\n",
+				r.Dataset, arm, s.Events, s.Hit10, s.NDCG10, s.MRR, s.MaskedHit10, s.MaskedNDCG10, s.LogP)
+			if !written[line] {
+				fmt.Fprint(w, line)
+			}
+			written[line] = true
+		}
+	}
+}
+
 // Table writes the arms of results as a Markdown table: means over seeds and cases,
 // with 95 % intervals over users and seeds.
 func Table(w io.Writer, results ...*HoldoutResult) error {

@@ -79,27 +79,10 @@ func evalTableCommand() *cobra.Command {
 	var seen []string
 	c := &cobra.Command{
 		Use:   "table FILES...",
-		Short: "A Markdown table of leave-one-out and cold-start results",
+		Short: "Markdown tables of leave-one-out and cold-start results, and of prequential ones' last half",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var results []*experiments.HoldoutResult
-			for _, path := range args {
-				r, err := experiments.ReadHoldout(path)
-				if err != nil {
-					return err
-				}
-				if len(seen) == 0 {
-					results = append(results, r)
-				}
-				for _, times := range seen {
-					some, err := r.Seen(times)
-					if err != nil {
-						return fmt.Errorf("%s: %w", path, err)
-					}
-					results = append(results, some)
-				}
-			}
-			return experiments.Table(cmd.OutOrStdout(), results...)
+			return experiments.Tables(cmd.OutOrStdout(), seen, args...)
 		},
 	}
 	c.Flags().StringSliceVar(&seen, "seen", nil, seenFlag+"; several, one after the other")
