@@ -75,6 +75,27 @@ func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]
 	return out, nil
 }
 
+// Programs are the versions that made the runs of two arms, where they are not one.
+func Programs(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) (versions []string) {
+	for _, of := range []struct {
+		r    *HoldoutResult
+		name string
+	}{{a, nameA}, {b, nameB}} {
+		arm, err := of.r.named(of.name)
+		if err != nil {
+			continue // Compare has said so
+		}
+		for _, run := range arm.Runs {
+			versions = append(versions, run.Program)
+		}
+	}
+	slices.Sort(versions)
+	if versions = slices.Compact(versions); len(versions) == 1 {
+		return nil
+	}
+	return versions
+}
+
 // named returns an arm that has runs.
 func (r *HoldoutResult) named(name string) (*ArmResult, error) {
 	var names []string

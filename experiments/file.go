@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/gofrs/flock"
 )
 
 // goOn opens a file to append to after what is kept of it, its beginning. The bytes that
@@ -28,6 +30,26 @@ func goOn(path string, kept []byte) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// lock keeps a result file to one process at a time: each writes it whole, from what it
+// read when it began.
+func lock(path string) (unlock func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	l := flock.New(path + ".lock")
+	locked, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("another process adds to %s just now (it has locked %s): wait for it, or name another file; eval table and compare read several", path, l.Path())
+	}
+	return func() {
+		_ = os.Remove(l.Path())
+		_ = l.Close()
+	}, nil
 }
 
 // WriteFile writes a file whole, or not at all: on a disk that is full the one that was

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"seralm/config"
@@ -40,6 +41,11 @@ func Holdout(ctx context.Context, d *dataset.Dataset, a Arm, hide float64, seeds
 	if err := a.Training.validate(); err != nil {
 		return nil, err
 	}
+	unlock, err := lock(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	r, err := openHoldout(path, d, hide)
 	if err != nil {
 		return nil, err
@@ -50,7 +56,10 @@ func Holdout(ctx context.Context, d *dataset.Dataset, a Arm, hide float64, seeds
 	}
 	h := read(d)
 	for _, seed := range seeds {
-		if arm.run(seed) != nil {
+		if there := arm.run(seed); there != nil {
+			if err := a.sameTexts(ctx, there); err != nil {
+				return nil, fmt.Errorf("%s, seed %d: %w", a.Name, seed, err)
+			}
 			tell(progress, "%s, seed %d: in the file\n", a.Name, seed)
 			continue
 		}
@@ -84,6 +93,22 @@ func Holdout(ctx context.Context, d *dataset.Dataset, a Arm, hide float64, seeds
 		}
 	}
 	return r, nil
+}
+
+// sameTexts says that a seed's texts are others than those of its run. Texts that are
+// gone are taken for the same.
+func (a Arm) sameTexts(ctx context.Context, there *Run) error {
+	if a.Each == nil || there.Knowledge == nil {
+		return nil
+	}
+	now, err := a.Each(ctx, there.Seed)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && now.Source.Hash != there.Knowledge.Hash {
+		err = fmt.Errorf("the file holds a run with other texts (%s, these are %s): give this arm another name, or name another file", there.Knowledge.Hash, now.Source.Hash)
+	}
+	return err
 }
 
 func tell(w io.Writer, format string, args ...any) {

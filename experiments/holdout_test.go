@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -258,6 +259,36 @@ func TestTextsOfEachSeed(t *testing.T) {
 	require.Equal(t, "texts-{seed}.json", r.Arms[0].Knowledge.Name)
 	require.Equal(t, 20, r.Arms[0].Runs[0].Knowledge.Titles)
 	require.NotEmpty(t, r.Arms[0].Runs[0].Cases.Cold)
+
+	// A run is that of its texts; where they are gone it stays.
+	path := filepath.Join(t.TempDir(), "r.json")
+	require.NoError(t, r.save(path))
+	made := a.Each
+	again := func(each func(context.Context, uint64) (Knowledge, error)) error {
+		a.Each = each
+		_, err := Holdout(t.Context(), d, a, 0, []uint64{2}, path, nil)
+		return err
+	}
+	require.NoError(t, again(made))
+	require.NoError(t, again(func(context.Context, uint64) (Knowledge, error) { return Knowledge{}, fs.ErrNotExist }))
+	require.ErrorContains(t, again(func(ctx context.Context, seed uint64) (Knowledge, error) {
+		k, err := made(ctx, seed)
+		k.Source.Hash = "rewritten"
+		return k, err
+	}), "holds a run with other texts")
+}
+
+// Two processes that add to one file would lose each other's runs.
+func TestAResultFileIsOneProcesss(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.json")
+	unlock, err := lock(path)
+	require.NoError(t, err)
+	_, err = Holdout(t.Context(), clusters(t), reference("popularity"), 0, []uint64{1}, path, nil)
+	require.ErrorContains(t, err, "another process adds to "+path)
+	unlock()
+	_, err = Holdout(t.Context(), clusters(t), reference("popularity"), 0, []uint64{1}, path, nil)
+	require.NoError(t, err)
+	require.NoFileExists(t, path+".lock")
 }
 
 func TestSettingsThatMakeNoSense(t *testing.T) {

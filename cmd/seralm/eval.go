@@ -128,8 +128,8 @@ func (d *datasetFlags) add(c *cobra.Command) {
 	f.StringVar((*string)(&d.o.Encoding), "encoding", "", "of its text: utf-8 or latin-1 (default: as its format has it)")
 	f.StringVar(&d.columns, "columns", "", "columns of a table, e.g. user=uid,item=sku,time=ts,format=ms")
 	f.Float64Var(&d.o.MinValue, "min-value", 0, "leave out interactions with a lower value (the papers use 3)")
-	f.IntVar(&d.o.MinUser, "min-user", 0, "leave out users with fewer interactions")
-	f.IntVar(&d.o.MinItem, "min-item", 0, "leave out items with fewer interactions")
+	f.IntVar(&d.o.MinUser, "min-user", 0, "leave out users with fewer interactions; counted once, together with --min-item, where RecBole counts again until nothing changes")
+	f.IntVar(&d.o.MinItem, "min-item", 0, "leave out items with fewer interactions, likewise")
 	f.IntVar(&d.o.Limit, "limit", 0, "only the first so many interactions (0 = all)")
 }
 

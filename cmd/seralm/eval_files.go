@@ -65,6 +65,9 @@ func evalCompareCommand() *cobra.Command {
 				t.AppendRow(table.Row{c.Metric, f(c.A), f(c.B), fmt.Sprintf("%+.4f", c.Mean), fmt.Sprintf("%+.4f %+.4f", c.Low, c.High), verdict})
 			}
 			t.Render()
+			if programs := experiments.Programs(a, names[0], b, names[1]); programs != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "The runs are of several versions of this program: %s. What has changed between them is part of the differences.\n", strings.Join(programs, ", "))
+			}
 			return nil
 		},
 	}

@@ -4,7 +4,8 @@
 // The order of the stream is the order of time across users, and within each user
 // the exact order that the data set knows, also where that user's times tie or are
 // missing (see order.go). Everything is read and checked before the first event is
-// handed out, so a truncated file is an error and never half a stream. Event ids
+// handed out, so a truncated archive is an error and never half a stream; of a plain
+// table that ends early nothing tells. Event ids
 // are made of file and line: the same file read twice gives the same events.
 //
 // Memory: 32 bytes per row of the interactions file, plus each distinct user and
