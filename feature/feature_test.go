@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -91,4 +92,29 @@ func history(t testing.TB, s *Store, user string, n int) []string {
 	items, err := s.History(t.Context(), user, n)
 	require.NoError(t, err)
 	return items
+}
+
+// Who can wait for Redis is told that it is away, and finds it when it comes; a server
+// that answers and refuses is an error to everybody.
+func TestARedisThatIsAwayIsWaitedFor(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	require.NoError(t, server.Start())
+	addr := server.Addr()
+	server.Close()
+	cfg := config.Redis{Addr: addr, KeyPrefix: "test", Timeout: time.Second}
+	_, err := Open(t.Context(), cfg)
+	require.ErrorContains(t, err, "connecting to Redis at redis.addr")
+	var away error
+	s, err := OpenPatiently(t.Context(), cfg, func(err error) { away = err })
+	require.NoError(t, err)
+	require.Error(t, away)
+	defer s.Close()
+	require.Error(t, s.Ping(t.Context()))
+	require.NoError(t, server.StartAddr(addr))
+	defer server.Close()
+	require.NoError(t, s.Ping(t.Context()))
+
+	server.RequireAuth("secret")
+	_, err = OpenPatiently(t.Context(), cfg, func(err error) { t.Error("it is not away:", err) })
+	require.ErrorContains(t, err, "NOAUTH")
 }

@@ -2,6 +2,7 @@ package feature
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -29,7 +30,16 @@ type Store struct {
 // Open connects to cfg.Addr, or starts an embedded server inside this process when
 // it is empty, and checks that it answers. The embedded server keeps nothing on
 // disk: the histories consumer fills it from the log again.
-func Open(ctx context.Context, cfg config.Redis) (*Store, error) {
+func Open(ctx context.Context, cfg config.Redis) (*Store, error) { return connect(ctx, cfg, nil) }
+
+// OpenPatiently is Open for who can do without for a while: that nothing answers at
+// cfg.Addr is told to away, and the connection is there when Redis is. A server that
+// answers and refuses is an error still.
+func OpenPatiently(ctx context.Context, cfg config.Redis, away func(error)) (*Store, error) {
+	return connect(ctx, cfg, away)
+}
+
+func connect(ctx context.Context, cfg config.Redis, away func(error)) (*Store, error) {
 	// One pool of a few connections per core: a look-up holds one for some tens of
 	// microseconds, so more would only queue inside Redis, which has one thread.
 	size := 8 * runtime.GOMAXPROCS(0)
@@ -58,11 +68,16 @@ func Open(ctx context.Context, cfg config.Redis) (*Store, error) {
 		opts.TLSConfig, opts.Username, opts.DB = nil, "", 0
 	}
 	s.client = redis.NewClient(opts)
-	if err := s.Ping(ctx); err != nil {
-		_ = s.Close() // the ping's error says more
-		return nil, fmt.Errorf("connecting to Redis at redis.addr %q: %w (start it, or leave redis.addr empty for the embedded one)", cfg.Addr, err)
+	err = s.Ping(ctx)
+	var refused redis.Error
+	if err == nil || away != nil && !errors.As(err, &refused) {
+		if err != nil {
+			away(err)
+		}
+		return s, nil
 	}
-	return s, nil
+	_ = s.Close() // the ping's error says more
+	return nil, fmt.Errorf("connecting to Redis at redis.addr %q: %w (start it, or leave redis.addr empty for the embedded one)", cfg.Addr, err)
 }
 
 // Ping asks the server for a sign of life.

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,10 @@ import (
 // answers a second it covers a pause of eight seconds.
 const impressionQueue = 8192
 
+// impressionsWaiting is how many the client may hold: a tenth of what it has room for,
+// which the events of the gateway beside need.
+const impressionsWaiting = 10_000
+
 const impressionSource = "seralm/serving"
 
 // impressions writes what was shown to the log, beside the look-ups: when the log
@@ -25,6 +30,7 @@ type impressions struct {
 	queue   chan stream.Impression
 	drain   time.Duration
 	log     *slog.Logger
+	waiting atomic.Int64 // records that the client holds
 	dropped prometheus.Counter
 }
 
@@ -103,8 +109,14 @@ func (i *impressions) write(shown stream.Impression) {
 		i.dropped.Inc()
 		return
 	}
+	if i.waiting.Load() >= impressionsWaiting {
+		i.dropped.Inc()
+		return
+	}
+	i.waiting.Add(1)
 	// The record outlives any request; its own bounds are the client's.
 	i.client.TryProduce(context.Background(), rec, func(_ *kgo.Record, err error) {
+		i.waiting.Add(-1)
 		if err != nil {
 			i.dropped.Inc()
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/serving/internal/specimen"
+	"seralm/stream"
 )
 
 func TestWhatWasShownIsOnTheLogUnderItsRecommendationID(t *testing.T) {
@@ -78,6 +79,20 @@ func TestWhatTheLogWouldRefuseIsDroppedAndCounted(t *testing.T) {
 	r.impressions.offer(&answer{ID: "1", User: "ann", Source: sourcePopular, Items: []answerItem{{Item: "a\x00"}}}, time.Now())
 	r.impressions.write(<-r.impressions.queue)
 	require.Equal(t, 1.0, testutil.ToFloat64(r.impressions.dropped))
+}
+
+// The gateway's events are written by the same client.
+func TestImpressionsLeaveRoomForEvents(t *testing.T) {
+	const room = impressionsWaiting + 5
+	client, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"), kgo.MaxBufferedRecords(room))
+	require.NoError(t, err)
+	defer client.Close()
+	r := newRig(t, func(d *Deps) { d.Kafka = client })
+	for range room {
+		r.impressions.write(stream.Impression{RecommendationID: "r", User: "ann", Source: sourcePopular, Items: []string{"hit"}, Scores: []float32{1}, Time: time.Now()})
+	}
+	require.EqualValues(t, impressionsWaiting, client.BufferedProduceRecords())
+	require.Equal(t, 5.0, testutil.ToFloat64(r.impressions.dropped))
 }
 
 func TestALogThatIsAwayDropsImpressionsWithoutWaiting(t *testing.T) {

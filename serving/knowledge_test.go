@@ -75,7 +75,7 @@ func TestANewItemIsRecommendedByItsTextAlone(t *testing.T) {
 	p.clicked("ann", "i2", "i4") // action
 	p.clicked("bob", "i3", "i5") // romance
 	p.inUse(1)
-	p.eventually(func() bool { return p.readiness(time.Now()).Ready }, "ready")
+	p.eventually(func() bool { return p.readiness().Ready }, "ready")
 
 	best := func(user string) answerItem {
 		t.Helper()
@@ -156,7 +156,7 @@ func TestAServerIsNotReadyBeforeItKnowsTheTexts(t *testing.T) {
 	r.itemsRead.Store(true)
 	r.engine = specimen.NewEngine(20)
 	r.loadSnapshot(specimen.WithTower(specimen.SASRec(specimen.Small, 20, 1), 2))
-	ready := r.readiness(time.Now())
+	ready := r.readiness()
 	require.False(t, ready.Ready)
 	require.Equal(t, "knowledge", ready.Missing[0].Check)
 	require.Equal(t, 200, r.ask("GET", "/v1/recommendations/ann", "").Code)

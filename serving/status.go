@@ -19,9 +19,11 @@ type readiness struct {
 	Missing []missing `json:"missing"` // empty when ready
 }
 
-// readiness tells whether look-ups get the answers they should. An unready server
-// answers them nevertheless, from a lesser source.
-func (s *Server) readiness(now time.Time) readiness {
+// readiness tells whether look-ups get the answers they should: whether all that they are
+// made of has been read. An unready server answers them nevertheless, from a lesser
+// source. How old the model is has no part in it: all servers follow one trainer, and
+// would leave the load balancer together, with the events that they take.
+func (s *Server) readiness() readiness {
 	out := readiness{Missing: []missing{}}
 	lack := func(check, detail string, args ...any) {
 		out.Missing = append(out.Missing, missing{check, fmt.Sprintf(detail, args...)})
@@ -43,12 +45,6 @@ func (s *Server) readiness(now time.Time) readiness {
 		if !state.Knowing {
 			lack("knowledge", "the knowledge topic has not been read to its end yet; items that only a text is known of are not recommended before (may this user read the topic?)")
 		}
-		events, _ := s.lag.unlearned(m.Manifest)
-		age := now.Sub(m.Manifest.Created)
-		if limit := s.cfg.Serving.MaxLag; limit > 0 && events > 0 && age > limit {
-			lack("lag", "the model is %s old (serving.max_lag is %s) while %d events wait to be learnt; is the trainer running?",
-				age.Round(time.Second), limit, events)
-		}
 	}
 	out.Ready = len(out.Missing) == 0
 	return out
@@ -59,7 +55,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	r, status := s.readiness(time.Now()), http.StatusOK
+	r, status := s.readiness(), http.StatusOK
 	if !r.Ready {
 		status = http.StatusServiceUnavailable
 	}
@@ -125,7 +121,7 @@ type progress struct {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	now := time.Now()
-	ready, size := s.readiness(now), s.items.Size()
+	ready, size := s.readiness(), s.items.Size()
 	out := status{
 		Version: s.version, Ready: ready.Ready, Missing: ready.Missing,
 		Catalogue: catalogueStatus{size.Items, size.Limit, size.Refused},

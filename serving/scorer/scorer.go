@@ -77,6 +77,7 @@ type Scorer struct {
 
 	mu       sync.Mutex
 	pending  *candidate    // the newest one that is not loaded yet
+	earlier  []*candidate  // before it, oldest first, while there is no model: if it cannot be used, one of them may
 	arrived  chan struct{} // holds a token while pending may be set
 	progress []Point
 	trouble  string // what became of the last snapshot, if it could not be used
@@ -215,6 +216,10 @@ func (s *Scorer) follow(ctx context.Context) error {
 	return nil
 }
 
+// mostEarlier bounds the snapshots that wait behind the newest: with it, as many as a
+// trainer keeps in the topic by default.
+const mostEarlier = 3
+
 // offer makes blob the next to load, in place of an older one that still waits.
 func (s *Scorer) offer(blob *stream.Blob) {
 	manifest, err := snapshot.DecodeManifest(blob.Manifest)
@@ -228,6 +233,9 @@ func (s *Scorer) offer(blob *stream.Blob) {
 	// Without rollback an older one would be refused anyway; the newer must not be
 	// lost for it. With rollback, the order of publication decides.
 	if s.rollback || s.pending == nil || !next.version.Less(s.pending.version) {
+		if s.pending != nil && s.current.Load() == nil {
+			s.earlier = append(s.earlier[max(0, len(s.earlier)-mostEarlier+1):], s.pending)
+		}
 		s.pending = next
 	}
 	s.wake()
@@ -251,13 +259,27 @@ func (s *Scorer) loadEach(ctx context.Context) error {
 		if !s.caughtUp.Load() {
 			continue
 		}
+		s.loadNext()
+	}
+}
+
+// loadNext loads the newest snapshot that waits; while there is no model, the newest of
+// them that can be used.
+func (s *Scorer) loadNext() {
+	s.mu.Lock()
+	next := s.pending
+	s.pending = nil
+	s.mu.Unlock()
+	for next != nil {
+		_ = s.take(next) // it has been counted and logged
+		next = nil
 		s.mu.Lock()
-		next := s.pending
-		s.pending = nil
-		s.mu.Unlock()
-		if next != nil {
-			_ = s.take(next) // it has been counted and logged
+		if s.current.Load() != nil {
+			s.earlier = nil
+		} else if last := len(s.earlier) - 1; last >= 0 {
+			next, s.earlier = s.earlier[last], s.earlier[:last]
 		}
+		s.mu.Unlock()
 	}
 }
 

@@ -63,10 +63,7 @@ func blob(t testing.TB, s *snapshot.Snapshot) *stream.Blob {
 // arrive does what happens when a complete snapshot was read from the topic.
 func (r *rig) arrive(b *stream.Blob) {
 	r.offer(b)
-	if c := r.pending; c != nil {
-		r.pending = nil
-		_ = r.take(c)
-	}
+	r.loadNext()
 }
 
 func (r *rig) step(epoch, step int64) {
@@ -140,6 +137,29 @@ func TestTheNewestOfThoseThatWaitIsLoaded(t *testing.T) {
 		r.offer(blob(t, specimen.SASRec(specimen.Small, 20, step)))
 	}
 	require.EqualValues(t, 30, r.pending.version.Step)
+}
+
+// Who starts finds several in the topic: that the newest cannot be used does not leave it
+// without a model, nor do others wait once there is one.
+func TestAnEarlierSnapshotIsLoadedWhereTheNewestCannotBe(t *testing.T) {
+	r := newRig(t, nil)
+	for step := range int64(6) {
+		b := blob(t, specimen.SASRec(specimen.Small, 20, 10+step))
+		if step > 3 {
+			b.Payload[len(b.Payload)/2] ^= 1
+		}
+		r.offer(b)
+	}
+	require.Len(t, r.earlier, mostEarlier)
+	r.loadNext()
+	r.requireInUse(1, 13)
+	require.Equal(t, 2, r.outcome(rejected))
+	require.Empty(t, r.earlier)
+	r.offer(blob(t, specimen.SASRec(specimen.Small, 20, 20)))
+	r.offer(blob(t, specimen.SASRec(specimen.Small, 20, 21)))
+	require.Empty(t, r.earlier)
+	r.loadNext()
+	r.requireInUse(1, 21)
 }
 
 func TestABadSnapshotLeavesTheOldOneInUse(t *testing.T) {
