@@ -180,7 +180,6 @@ type Serving struct {
 	Deadline        time.Duration `yaml:"deadline" env:"DEADLINE"`                 // of one look-up, fallbacks included
 	HistoryDeadline time.Duration `yaml:"history_deadline" env:"HISTORY_DEADLINE"` // of the history look-up
 	Concurrency     int           `yaml:"concurrency" env:"CONCURRENCY"`           // scorings at once; 0 = cores
-	MaxLag          time.Duration `yaml:"max_lag" env:"MAX_LAG"`                   // readyz fails when the model is older while events arrive; 0 = off
 	ProbeTolerance  float64       `yaml:"probe_tolerance" env:"PROBE_TOLERANCE"`   // |logits - trainer's| a snapshot may show
 	AllowRollback   bool          `yaml:"allow_rollback" env:"ALLOW_ROLLBACK"`     // accept a lower (epoch, step)
 	Catalogue       int           `yaml:"catalogue" env:"CATALOGUE"`               // items described in memory, at most; about 350 bytes each
@@ -317,7 +316,7 @@ func Default() Config {
 		Evaluator: Evaluator{Window: 10_000, MaxLead: 5_000, MaxWait: 10 * time.Second},
 		Serving: Serving{
 			DefaultN: 10, MaxN: 500, Deadline: 50 * time.Millisecond, HistoryDeadline: 20 * time.Millisecond,
-			MaxLag: 10 * time.Minute, ProbeTolerance: 1e-3, Catalogue: 1_000_000, Unannounced: true,
+			ProbeTolerance: 1e-3, Catalogue: 1_000_000, Unannounced: true,
 		},
 		Knowledge: Knowledge{
 			Domain: "generic", Temperature: 0.7, TopP: 0.95, MaxTokens: 96, Batch: 16, Type: "auto", Threads: 1, Device: "cpu",

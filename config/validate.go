@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Architectures that a recommender can be built with.
@@ -51,16 +53,16 @@ func (c Config) Validate() error {
 	v.atLeast("http.read_timeout", c.HTTP.ReadTimeout, time.Millisecond)
 	v.atLeast("http.drain_timeout", c.HTTP.DrainTimeout, 0)
 	v.between("gateway.max_batch", int64(c.Gateway.MaxBatch), 1, 100_000)
-	v.between("gateway.max_buffered", int64(c.Gateway.MaxBuffered), 1, 10_000_000)
+	v.between("gateway.max_buffered", int64(c.Gateway.MaxBuffered), 1, 100_000) // what the client itself holds
 	v.atLeast("gateway.max_future", c.Gateway.MaxFuture, 0)
-	v.check(c.Gateway.Source != "", "gateway.source", c.Gateway.Source, "a name")
+	v.check(c.Gateway.Source != "" && plain(c.Gateway.Source), "gateway.source", c.Gateway.Source, "a name of up to 256 bytes, without control characters")
 	v.between("histories.length", int64(c.Histories.Length), 1, 100_000)
 	v.atLeast("histories.ttl", c.Histories.TTL, 0)
 	v.between("histories.popular", int64(c.Histories.Popular), 1, 1_000_000)
 	v.atLeast("histories.seen_ttl", c.Histories.SeenTTL, time.Second)
 
 	r := c.Recommender
-	v.check(r.Name != "" && !strings.ContainsAny(r.Name, "/ "), "recommender.name", r.Name, "a word without '/' or blanks")
+	v.check(r.Name != "" && plain(r.Name) && !strings.ContainsAny(r.Name, "/ "), "recommender.name", r.Name, "a word of up to 256 bytes, without '/', blanks or control characters")
 	v.oneOf("recommender.architecture", r.Architecture, Architectures...)
 	v.between("recommender.dim", int64(r.Dim), 2, 4096)
 	v.between("recommender.layers", int64(r.Layers), 1, 64)
@@ -73,13 +75,13 @@ func (c Config) Validate() error {
 	v.check(r.ClipNorm >= 0, "recommender.clip_norm", r.ClipNorm, "0 (off) or more")
 	v.device("recommender.device", r.Device)
 	v.between("recommender.threads", int64(r.Threads), 1, 1024)
-	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 1<<14)
+	v.between("recommender.knowledge_dim", int64(r.KnowledgeDim), 0, 4096) // what a record of knowledge may hold
 	v.check(r.IDDropout >= 0 && r.IDDropout < 1, "recommender.id_dropout", r.IDDropout, "at least 0 and below 1")
 	v.between("recommender.negatives", int64(r.Negatives), 0, 1<<24)
 	v.sizes(r)
 
 	t := c.Trainer
-	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 100_000)
+	v.between("trainer.batch_events", int64(t.BatchEvents), 1, 50_000) // whose order has room in a step's record
 	v.atLeast("trainer.linger", t.Linger, time.Millisecond)
 	v.check(t.Replay >= 0 && t.Replay <= 1000, "trainer.replay", t.Replay, "0 to 1000")
 	v.between("trainer.admit_after", int64(t.AdmitAfter), 1, 1000)
@@ -104,7 +106,6 @@ func (c Config) Validate() error {
 	v.atLeast("serving.history_deadline", s.HistoryDeadline, time.Millisecond)
 	v.check(s.HistoryDeadline <= s.Deadline, "serving.history_deadline", s.HistoryDeadline, "at most serving.deadline")
 	v.between("serving.concurrency", int64(s.Concurrency), 0, 4096)
-	v.atLeast("serving.max_lag", s.MaxLag, 0)
 	v.between("serving.catalogue", int64(s.Catalogue), 1, 1<<31)
 	v.check(s.ProbeTolerance > 0, "serving.probe_tolerance", s.ProbeTolerance, "above 0")
 
@@ -226,4 +227,9 @@ func (v *validator) address(key, got string) {
 func (v *validator) tls(key string, t TLS) {
 	v.check((t.CertFile == "") == (t.KeyFile == ""), key+".cert_file", t.CertFile, "given together with "+key+".key_file")
 	v.check(t.Enabled || (t.CAFile == "" && t.CertFile == ""), key+".enabled", t.Enabled, "true when a certificate file is given")
+}
+
+// plain says that the log takes the name.
+func plain(name string) bool {
+	return len(name) <= 256 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }

@@ -16,8 +16,8 @@ type Interaction struct {
 	Type  string    `json:"type"`
 	Value *float64  `json:"value,omitempty"` // e.g. the stars of a rating
 	Time  time.Time `json:"time"`            // when it happened, milliseconds
-	// Seq orders events of one user that share a millisecond, where the producer
-	// knows better than the arrival order.
+	// Seq is the producer's own number of the event among its user's. It is carried, and
+	// not acted on: the order of a user's events is that of the log.
 	Seq uint64 `json:"seq,omitempty"`
 	// Session groups a user's events; RecommendationID names the answer that
 	// showed the item, which is what joins impressions to clicks.

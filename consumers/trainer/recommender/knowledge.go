@@ -16,9 +16,13 @@ import (
 	"seralm/stream"
 )
 
-// tellBytes bounds the vectors of one step, which are journalled with it: half of
-// what a broker takes in one record by default.
+// tellBytes bounds what one step tells of items as it is journalled, base64 in JSON: half
+// of what a broker takes in one record by default, of which the order of the events needs
+// the rest.
 const tellBytes = 512 << 10
+
+// tellSize is how much of it an item takes.
+func tellSize(id string, dim int) int { return len(id)*6 + (4*dim+2)/3*4 + 32 } // \u00xx, at worst
 
 // What became of a record of knowledge, as counted.
 const (
@@ -220,13 +224,13 @@ func (k *known) due(v *vocab.Vocabulary, renewed []online.Renewal) ([]online.Kno
 		rows = append(rows, row)
 	}
 	slices.Sort(rows)
-	most := max(1, tellBytes/(4*k.dim))
+	size := 0
 	var out []online.Known
 	for _, row := range rows {
-		if len(out) == most {
+		id := v.ID(row)
+		if size += tellSize(id, k.dim); size > tellBytes && len(out) > 0 {
 			break // the rest stays news
 		}
-		id := v.ID(row)
 		vector := k.vectors[id]
 		delete(k.news, id)
 		delete(k.vectors, id)

@@ -2,11 +2,13 @@ package recommender
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -216,4 +218,16 @@ func TestTheVectorOfAnItemOutlivesItsRow(t *testing.T) {
 	require.Equal(t, []online.Known{{Item: "b", Vector: vector(2)}}, see("b"))
 	require.Empty(t, see("a"))
 	require.Empty(t, k.removed)
+}
+
+// A step's record has room for what it tells, whatever the ids and however short the
+// vectors.
+func TestWhatAStepTellsFitsItsRecord(t *testing.T) {
+	for _, id := range []string{"i", "42", strings.Repeat("\u2028\"<", 30), strings.Repeat("é", stream.MaxName/2)} {
+		for _, dim := range []int{1, 2, 3, 8, 384} {
+			raw, err := json.Marshal(stream.ItemVector{Item: id, Vector: make(stream.Vector, dim)})
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(raw)+len(","), tellSize(id, dim), "an id of %d bytes, %d numbers", len(id), dim)
+		}
+	}
 }
