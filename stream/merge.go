@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,7 +31,7 @@ const (
 // was begun are always considered, whatever the network does. At the live end the
 // arrival of records decides, and the journal (Taken, Ranges) keeps what was.
 //
-// A Merge belongs to one goroutine.
+// A Merge belongs to one goroutine, but for Idle.
 type Merge struct {
 	r     *reader
 	lanes []*lane // by partition
@@ -41,6 +43,8 @@ type Merge struct {
 	ranges  []Range       // of the batch last returned
 	order   []int32
 	failed  error
+
+	idle atomic.Pointer[map[int32]int64]
 }
 
 // lane is the buffer of one partition.
@@ -131,6 +135,24 @@ func (m *Merge) Offsets() map[int32]int64 {
 	return next
 }
 
+// Idle returns how far each partition was read when there was last nothing left to
+// return; nil before that. It is further than Offsets where the log ends with what is no
+// record, such as the marks of transactions. Any goroutine may ask.
+func (m *Merge) Idle() map[int32]int64 {
+	if at := m.idle.Load(); at != nil {
+		return *at
+	}
+	return nil
+}
+
+// rest notes that all lanes are at their end.
+func (m *Merge) rest() {
+	if len(m.pending) == 0 {
+		next := maps.Clone(m.r.next)
+		m.idle.Store(&next)
+	}
+}
+
 // Lag returns how many offsets lie between what was returned and the log's end.
 func (m *Merge) Lag(ctx context.Context) (int64, error) {
 	ends, err := m.r.ends(ctx)
@@ -191,8 +213,10 @@ func (m *Merge) gather(ctx context.Context, most int, linger time.Duration) erro
 				m.take()
 			}
 		case linger == noLinger: // all are
+			m.rest()
 			return nil
 		default:
+			m.rest()
 			if len(m.pending) > 0 && deadline.IsZero() {
 				deadline = time.Now().Add(linger)
 			}

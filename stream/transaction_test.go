@@ -279,4 +279,14 @@ func TestMergeAndJournalOverAbortedTransactions(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 	require.Equal(t, m.Offsets(), again.Offsets())
+
+	// The log ends with marks: nothing is left, though it is longer than what was returned.
+	recs, err := m.Ready(t.Context(), 3)
+	require.NoError(t, err)
+	require.Empty(t, recs)
+	ends, err := m.r.ends(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, ends, m.Offsets())
+	require.Equal(t, ends, m.Idle())
+	require.Nil(t, again.Idle())
 }

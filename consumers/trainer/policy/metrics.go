@@ -18,6 +18,7 @@ const (
 	resultLearnt = "learnt"
 	resultStale  = "stale"
 	resultBad    = "bad"
+	resultLost   = "lost"
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		clipped:   gauge("clipped_share", "Share of the advantages that were clipped."),
 		samples: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seralm_policy_samples_total",
-			Help: "Samples by what became of them: learnt, stale (of a policy older than alignment.max_staleness), or bad (dead-lettered).",
+			Help: "Samples by what became of them: learnt, stale (of a policy older than alignment.max_staleness), bad (dead-lettered), or lost to retention.",
 		}, []string{"result"}),
 		staleness:  histogram("staleness_steps", "Iterations that the policy had made since a sample's.", 1, 12),
 		tokens:     histogram("text_tokens", "Length of a learnt text in tokens.", 4, 9),
@@ -52,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		stepTime:   histogram("step_seconds", "Time of one iteration, its transaction included, without the wait for its samples.", 0.01, 16),
 		checkpoint: histogram("checkpoint_seconds", "Time to write a checkpoint durably.", 0.002, 14),
 	}
-	for _, r := range []string{resultLearnt, resultStale, resultBad} {
+	for _, r := range []string{resultLearnt, resultStale, resultBad, resultLost} {
 		m.samples.WithLabelValues(r)
 	}
 	reg.MustRegister(m.step, m.reward, m.deviation, m.kl, m.norm, m.lag, m.effective, m.truncated, m.clipped,

@@ -79,8 +79,8 @@ const snapshotSlots = 4
 
 // Run restores, catches up with the journal and learns until ctx ends, AfterStep says
 // so, or something is wrong that a person or a restart must mend: stream.ErrFenced (a
-// newer trainer took over: stay down), *stream.LostError (the log lost what was not
-// learnt), or a transaction that failed. A cancelled context is a clean end: nil, with a
+// newer trainer took over: stay down), *stream.LostError (the log lost what is to be
+// learnt again, or was made anew), or a transaction that failed. A cancelled context is a clean end: nil, with a
 // checkpoint written.
 func (t *Trainer) Run(ctx context.Context) error {
 	name := t.cfg.Alignment.Name
@@ -106,7 +106,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 			return fmt.Errorf("looking where %s begins in %s: %w", name, t.names.Samples(), err)
 		}
 	}
-	if t.merge, err = stream.NewMerge(ctx, t.cfg.Kafka, t.names.Samples(), t.next); err != nil {
+	if err := t.open(ctx, len(j.Steps) > 0); err != nil {
 		return fmt.Errorf("reading %s: %w", t.names.Samples(), err)
 	}
 	defer t.merge.Close()
@@ -137,6 +137,25 @@ func (t *Trainer) Run(ctx context.Context) error {
 	}
 	// One that is behind its journal is older than what is published.
 	return t.finish(behind == 0)
+}
+
+// open starts to read the samples where the last iteration ended. What retention took
+// behind that is counted and passed over: samples so old would not be learnt, and if the
+// last thing before was a transaction's mark, none was lost at all. Iterations that are to
+// be learnt again need every one of theirs.
+func (t *Trainer) open(ctx context.Context, replays bool) error {
+	for {
+		merge, err := stream.NewMerge(ctx, t.cfg.Kafka, t.names.Samples(), t.next)
+		var lost *stream.LostError
+		if !errors.As(err, &lost) || lost.Wanted > lost.Latest || replays {
+			t.merge = merge
+			return err
+		}
+		t.metrics.samples.WithLabelValues(resultLost).Add(float64(lost.Count()))
+		t.log.Error("retention deleted what may have been samples: going on behind it", "partition", lost.Partition, "offsets", lost.Count(), "error", lost)
+		t.next = maps.Clone(t.next)
+		t.next[lost.Partition] = lost.Earliest
+	}
 }
 
 // beginning is where the samples of a policy that has learnt nothing begin: in each

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
@@ -73,15 +74,16 @@ func taught(s *toy.System, model *toy.Policy, iterations int64) *prometheus.Regi
 	return reg
 }
 
-func counted(t testing.TB, reg *prometheus.Registry, learnt, stale, bad int) {
+func counted(t testing.TB, reg *prometheus.Registry, learnt, stale, bad, lost int) {
 	t.Helper()
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(`
-# HELP seralm_policy_samples_total Samples by what became of them: learnt, stale (of a policy older than alignment.max_staleness), or bad (dead-lettered).
+# HELP seralm_policy_samples_total Samples by what became of them: learnt, stale (of a policy older than alignment.max_staleness), bad (dead-lettered), or lost to retention.
 # TYPE seralm_policy_samples_total counter
 seralm_policy_samples_total{result="bad"} %d
 seralm_policy_samples_total{result="learnt"} %d
+seralm_policy_samples_total{result="lost"} %d
 seralm_policy_samples_total{result="stale"} %d
-`, bad, learnt, stale)), "seralm_policy_samples_total"))
+`, bad, learnt, lost, stale)), "seralm_policy_samples_total"))
 }
 
 // deadLetters are the reasons of those there are, by the id of the sample.
@@ -157,7 +159,7 @@ func TestSamplesThatCannotBeLearntFromAreSetAside(t *testing.T) {
 	logged(s, 0, samples, change)
 	model := toy.NewPolicy(s.Config)
 	reg := taught(s, model, 3)
-	counted(t, reg, len(samples)-len(kinds), 0, len(kinds))
+	counted(t, reg, len(samples)-len(kinds), 0, len(kinds), 0)
 	letters := deadLetters(s)
 	require.Len(t, letters, len(kinds))
 	for i, k := range kinds {
@@ -198,19 +200,38 @@ func TestAPolicyBeginsBehindItsPredecessors(t *testing.T) {
 	}
 	logged(s, 0, samples[:3*batch], change)
 	model := toy.NewPolicy(s.Config)
-	counted(t, taught(s, model, 1), batch, 0, 0)
+	counted(t, taught(s, model, 1), batch, 0, 0, 0)
 	first, err := model.Save()
 	require.NoError(t, err)
 
 	require.NoError(t, os.RemoveAll(filepath.Join(s.Config.DataDir, "checkpoints")))
 	again := toy.NewPolicy(s.Config)
-	counted(t, taught(s, again, 1), batch, 0, 0)
+	counted(t, taught(s, again, 1), batch, 0, 0, 0)
 	second, err := again.Save()
 	require.NoError(t, err)
 	require.Equal(t, string(first), string(second))
 	logged(s, 3*batch, samples[3*batch:], nil)
-	counted(t, taught(s, again, 2), batch, 0, 0)
+	counted(t, taught(s, again, 2), batch, 0, 0, 0)
 	require.Empty(t, deadLetters(s))
+}
+
+// What retention took while the policy stood still is counted and passed over: among it
+// may be nothing but the mark of the last transaction.
+func TestAPolicyGoesOnBehindWhatRetentionTook(t *testing.T) {
+	s := toy.NewSystem(t)
+	batch := s.Config.Alignment.Batch
+	samples := written(t, s.Config, 3*batch)
+	logged(s, 0, samples[:batch], nil)
+	model := toy.NewPolicy(s.Config)
+	counted(t, taught(s, model, 1), batch, 0, 0, 0)
+	logged(s, batch, samples[batch:2*batch], nil)
+	adm := kadm.NewClient(s.Client)
+	ends, err := adm.ListEndOffsets(t.Context(), s.Names().Samples())
+	require.NoError(t, err)
+	_, err = adm.DeleteRecords(t.Context(), ends.Offsets())
+	require.NoError(t, err)
+	logged(s, 2*batch, samples[2*batch:], nil)
+	counted(t, taught(s, toy.NewPolicy(s.Config), 2), batch, 0, 0, batch)
 }
 
 // Samples of a policy that is too old are dropped and counted; their iterations pass.
@@ -232,7 +253,7 @@ func TestSamplesThatAreTooOldAreDropped(t *testing.T) {
 			return p.Step == 6
 		},
 	}).Run(t.Context()))
-	counted(t, reg, 3*batch, 3*batch, 0)
+	counted(t, reg, 3*batch, 3*batch, 0, 0)
 	last, err := model.Save()
 	require.NoError(t, err)
 	require.Equal(t, string(third), string(last))
@@ -296,7 +317,7 @@ func TestTheGeneratorsPaceBoundsHowOldTextsAre(t *testing.T) {
 	cancel()
 	require.NoError(t, <-generated)
 	batch := s.Config.Alignment.Batch
-	counted(t, reg, iterations*batch, 0, 0)
+	counted(t, reg, iterations*batch, 0, 0, 0)
 	oldest := int64(0)
 	for i, ev := range s.Samples() {
 		version := ev.Body.Versions.Policy.Step

@@ -423,20 +423,22 @@ func (t *Trainer) watchLag(ctx context.Context, admin *kadm.Client) {
 		case <-tick.C:
 		}
 		// A gauge keeps its last value; the consumer itself reports a lost broker.
-		if n, err := lag(ctx, admin, t.names.Interactions(), t.learnt.Load()); err == nil {
+		if n, err := lag(ctx, admin, t.names.Interactions(), t.learnt.Load(), t.merge.Idle()); err == nil {
 			t.metrics.lag.Set(float64(n))
 		}
 		if !t.samples.on {
 			continue
 		}
-		if n, err := lag(ctx, admin, t.names.Samples(), t.samples.learnt.Load()); err == nil {
+		if n, err := lag(ctx, admin, t.names.Samples(), t.samples.learnt.Load(), nil); err == nil {
 			t.metrics.samplesLag.Set(float64(n))
 		}
 	}
 }
 
-// lag is how many offsets of a topic lie behind those learnt (nil: none is).
-func lag(ctx context.Context, admin *kadm.Client, topic string, next *map[int32]int64) (n int64, err error) {
+// lag is how many offsets of a topic lie behind those learnt (nil: none is). Up to idle
+// there is nothing to learn: where the log ends with the marks of transactions, the last
+// record learnt is not its end.
+func lag(ctx context.Context, admin *kadm.Client, topic string, next *map[int32]int64, idle map[int32]int64) (n int64, err error) {
 	ends, err := stream.CommittedEnds(ctx, admin, topic)
 	if err != nil {
 		return 0, err
@@ -446,7 +448,7 @@ func lag(ctx context.Context, admin *kadm.Client, topic string, next *map[int32]
 		learnt = *next
 	}
 	for p, end := range ends {
-		n += max(0, end-learnt[p])
+		n += max(0, end-max(learnt[p], idle[p]))
 	}
 	return n, nil
 }
