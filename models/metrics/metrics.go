@@ -16,7 +16,7 @@ import (
 // is behind all that compete.
 func Rank(scores []float32, target int32, masked []int32) float64 {
 	t := scores[target]
-	if t != t { //nolint:staticcheck // is no number
+	if math.IsNaN(float64(t)) {
 		t = float32(math.Inf(-1))
 	}
 	higher, equal := 0, -1 // the target equals itself
