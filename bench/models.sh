@@ -8,7 +8,7 @@
 # where it was interrupted. `seralm eval table RESULT.json` prints it.
 #
 # An epoch of a causal architecture (sasrec, gru4rec) learns all positions of all users;
-# of the others one position of each piece of L items, so it is L times shorter, and as
+# of the others a sample, as many as there are pieces of L items, so it is L times shorter, and as
 # many more of them pass before one without a better validation is believed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
