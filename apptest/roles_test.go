@@ -3,6 +3,8 @@ package apptest
 import (
 	"fmt"
 	"os"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,7 +48,7 @@ func TestRolesInProcessesOfTheirOwn(t *testing.T) {
 	gateway := start("gateway")
 	histories := start("up", "--roles=histories")
 	trainer := start("train")
-	serve := run(t, seralmServe, settings).up()
+	serve := run(t, seralmServe, append(slices.Clone(settings), "SERALM_HTTP_DRAIN_DELAY=3s")).up()
 
 	walk(gateway, 0, 350)
 	serve.ready()
@@ -70,6 +72,12 @@ func TestRolesInProcessesOfTheirOwn(t *testing.T) {
 	require.Contains(t, out, "removed")
 	require.True(t, whole(), "the views are as they were")
 
+	require.NoError(t, serve.cmd.Process.Signal(syscall.SIGTERM))
+	serve.until("a load balancer is told", func() bool {
+		status, answer, err := serve.do("GET", "/readyz", nil)
+		return err == nil && status == 503 && answer["ready"] == false
+	})
+	require.NotEmpty(t, items(serve.get("/v1/recommendations/u3")), "and served meanwhile")
 	for _, p := range []*program{serve, gateway, histories, trainer} {
 		require.NoError(t, p.terminate(), "SIGTERM is a clean end")
 	}

@@ -88,7 +88,10 @@ type HTTP struct {
 	Addr         string        `yaml:"addr" env:"ADDR"`
 	MaxBodyBytes int64         `yaml:"max_body_bytes" env:"MAX_BODY_BYTES"`
 	ReadTimeout  time.Duration `yaml:"read_timeout" env:"READ_TIMEOUT"`
-	DrainTimeout time.Duration `yaml:"drain_timeout" env:"DRAIN_TIMEOUT"` // graceful shutdown waits this long
+	// A process that is told to end fails /readyz for DrainDelay while it serves on, then
+	// closes its port and gives what it is answering DrainTimeout.
+	DrainDelay   time.Duration `yaml:"drain_delay" env:"DRAIN_DELAY"`
+	DrainTimeout time.Duration `yaml:"drain_timeout" env:"DRAIN_TIMEOUT"`
 }
 
 // Gateway bounds what the HTTP producer accepts.

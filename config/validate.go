@@ -51,6 +51,7 @@ func (c Config) Validate() error {
 	v.address("http.addr", c.HTTP.Addr)
 	v.between("http.max_body_bytes", c.HTTP.MaxBodyBytes, 1<<10, 1<<30)
 	v.atLeast("http.read_timeout", c.HTTP.ReadTimeout, time.Millisecond)
+	v.atLeast("http.drain_delay", c.HTTP.DrainDelay, 0)
 	v.atLeast("http.drain_timeout", c.HTTP.DrainTimeout, 0)
 	v.between("gateway.max_batch", int64(c.Gateway.MaxBatch), 1, 100_000)
 	v.between("gateway.max_buffered", int64(c.Gateway.MaxBuffered), 1, 100_000) // what the client itself holds

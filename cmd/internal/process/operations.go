@@ -3,6 +3,7 @@ package process
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,6 +23,20 @@ func operations(metrics prometheus.Gatherer) *http.ServeMux {
 		problem.Write(w, problem.NotFound("this process has no such route", "GET /healthz, /readyz and /metrics are its own; look-ups and events have processes of theirs"))
 	})
 	return mux
+}
+
+// unready fails /readyz once the process is leaving, so that a load balancer sends it
+// nothing more.
+func unready(leaving *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" && leaving.Load() {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `{"ready":false,"missing":[{"check":"leaving","detail":"the process was told to end"}]}`)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func answer(w http.ResponseWriter, body string) {

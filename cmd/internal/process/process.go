@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -182,7 +183,8 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.handler == nil {
 		p.handler = operations(p.Metrics)
 	}
-	wrapped := middleware.New(p.Metrics, p.Log).Wrap(p.handler)
+	var leaving atomic.Bool
+	wrapped := middleware.New(p.Metrics, p.Log).Wrap(unready(&leaving, p.handler))
 
 	// The roles outlive the listener: what it accepted while draining needs them.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -196,9 +198,13 @@ func (p *Process) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	listening, hangUp := context.WithCancel(ctx)
+	listening, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	context.AfterFunc(working, hangUp) // a role failed
+	context.AfterFunc(ctx, func() {
+		leaving.Store(true)
+		time.AfterFunc(p.Config.HTTP.DrainDelay, hangUp)
+	})
 	err := serving.Serve(listening, p.listener, p.Config.HTTP, wrapped, p.Log)
 	stop()
 	if failed := roles.Wait(); failed != nil {
