@@ -52,6 +52,7 @@ func Start(o Options) (*Thread, error) {
 		// with the goroutine.
 		runtime.LockOSThread()
 		defer close(t.done)
+		flushDenormals()
 		setThreads(o.Threads)
 		if device >= 0 {
 			if err := openCUDA(device); err != nil {

@@ -95,3 +95,15 @@ func TestCloseWaitsForTheWorkUnderWay(t *testing.T) {
 	thread.Close() // twice is once
 	require.Zero(t, thread.Live())
 }
+
+// A step over numbers that are nearly 0 would cost several times as much.
+func TestNumbersThatAreNearlyZeroAreZero(t *testing.T) {
+	thread, err := Start(Options{Threads: 1})
+	require.NoError(t, err)
+	defer thread.Close()
+	require.NoError(t, thread.Do(func(s *Scope) {
+		tiny := s.F32([]float32{1e-30}, 1)
+		require.NotZero(t, s.Value(tiny))
+		require.Zero(t, s.Value(s.MulScalar(tiny, 1e-10)))
+	}))
+}
