@@ -141,12 +141,12 @@ func TestRewardsOfAnotherKindHaveNoHalves(t *testing.T) {
 // is, texts say: the other three, as leave-one-out has it, or all four, which know too
 // much, for the text is one of them.
 func TestLeaveOneOutOnRealRewards(t *testing.T) {
-	var real RewardsResult
-	require.NoError(t, readJSON("../docs/results/rewards-ml-100k.json", &real))
+	var got RewardsResult
+	require.NoError(t, readJSON("../docs/results/rewards-ml-100k.json", &got))
 	clip := config.Default().Alignment.Clip
 	var batch []align.Sample
 	var others, all []float64 // a text's reward over the mean of these
-	for _, item := range real.Items {
+	for _, item := range got.Items {
 		for _, half := range item.Instance {
 			var s align.Sample
 			sum := 0.0
