@@ -104,10 +104,10 @@ const (
 
 // targets says which a model learns in an epoch.
 func targets(model seqrec.Recommender) string {
-	if m, ok := model.(interface{ Causal() bool }); ok && !m.Causal() {
-		return aSample
+	if seqrec.LearnsAll(model) {
+		return allTargets
 	}
-	return allTargets
+	return aSample
 }
 
 // epochOf returns what the model learns from in an epoch, in its order: a function of
@@ -115,7 +115,7 @@ func targets(model seqrec.Recommender) string {
 func epochOf(model seqrec.Recommender, sequences [][]int32, maxLen int, seed uint64, epoch int) []seqrec.Sequence {
 	r := rand.New(rand.NewPCG(seed, uint64(epoch)))
 	pieces := windows(sequences, maxLen, r)
-	if targets(model) == aSample {
+	if !seqrec.LearnsAll(model) {
 		pieces = prefixes(sequences, maxLen, len(pieces), r)
 	}
 	r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })

@@ -37,11 +37,10 @@ type Batch struct {
 }
 
 // Fresh returns the sequences that teach a model the batch's events: New, or where the
-// model learns one target of a sequence and would pass over others (Causal), a sequence
-// for each event.
+// model learns one target of a sequence and would pass over others, a sequence for each
+// event.
 func (b Batch) Fresh(model seqrec.Recommender) []seqrec.Sequence {
-	m, ok := model.(interface{ Causal() bool })
-	if !ok || m.Causal() {
+	if seqrec.LearnsAll(model) {
 		return b.New
 	}
 	out := make([]seqrec.Sequence, len(b.Instances))

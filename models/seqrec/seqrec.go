@@ -68,3 +68,10 @@ type NumericError struct {
 func (e *NumericError) Error() string {
 	return fmt.Sprintf("step %d: %s is %v", e.Step, e.What, e.Value)
 }
+
+// LearnsAll reports whether a recommender learns all targets of a sequence, and not one
+// of them that it draws.
+func LearnsAll(r Recommender) bool {
+	m, ok := r.(interface{ Causal() bool })
+	return !ok || m.Causal()
+}
