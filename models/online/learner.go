@@ -94,7 +94,7 @@ func (l *Learner) Learn(ctx context.Context, batch Batch, events []Event, known 
 	if err := l.tell(known); err != nil {
 		return r, fmt.Errorf("step %d: %w", l.step, err)
 	}
-	sequences := slices.Concat(batch.Fresh(l.Model), batch.Replay, batch.Sampled.New, batch.Sampled.Replay)
+	sequences := slices.Concat(batch.Fresh(l.Model), batch.Replay.For(l.Model), batch.Sampled.New, batch.Sampled.Replay.For(l.Model))
 	if len(sequences) == 0 {
 		return r, nil
 	}

@@ -36,7 +36,7 @@ type Sample struct {
 // where its item is taken or was: that it comes from a sample would be what it says.
 type Sampled struct {
 	New     []seqrec.Sequence // one for each sample that can be learnt, with y as its only target
-	Replay  []seqrec.Sequence // older sequences: a sample counts as a new target of the stream
+	Replay  Replay            // older sequences: a sample counts as a new target of the stream
 	Unknown int               // samples of whose item or y there is no row
 
 	rows    []int32 // whose texts they are

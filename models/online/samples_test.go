@@ -194,7 +194,7 @@ func TestASampleIsOneTargetAndAdmitsNothing(t *testing.T) {
 	}}, got.New)
 	require.Equal(t, []int32{row("i5")}, got.rows)
 	require.Equal(t, 9, l.vocab.Rows()-vocab.FirstItem)
-	require.Empty(t, got.Replay, "there are no histories")
+	require.Empty(t, got.Replay.For(l.Model), "there are no histories")
 
 	// A sample counts as a new target: so many older ones are learnt with it.
 	var events []Event
@@ -205,7 +205,7 @@ func TestASampleIsOneTargetAndAdmitsNothing(t *testing.T) {
 	l.opts.Replay = 3
 	got = l.Sample([]Sample{{Key: 1, X: long, Y: "i8", Item: "i5", Texts: [][]float32{s}}}, 5)
 	targets := 0
-	for _, q := range got.Replay {
+	for _, q := range got.Replay.For(l.Model) {
 		targets += len(q.Items) - 1
 	}
 	require.Equal(t, 3, targets)
@@ -332,7 +332,7 @@ func TestAStepWithoutSamplesIsThatOfTheEvents(t *testing.T) {
 		for _, r := range b.Renewed {
 			require.NoError(t, other.renew([]int32{r.Row}))
 		}
-		if rows := append(b.New, b.Replay...); len(rows) > 0 {
+		if rows := append(b.New, b.Replay.For(other.Model)...); len(rows) > 0 {
 			_, err = other.Model.Learn(t.Context(), rows, other.step)
 			require.NoError(t, err)
 		}

@@ -29,7 +29,7 @@ type Instance struct {
 // Batch is what one micro-batch of events teaches.
 type Batch struct {
 	New        []seqrec.Sequence // the users' new positions, each user's in as few rows as MaxLen allows
-	Replay     []seqrec.Sequence // older sequences learnt again, against forgetting
+	Replay     Replay            // older sequences learnt again, against forgetting
 	Instances  []Instance        // one per new event, in stream order
 	Duplicates int               // events already seen
 	Renewed    []Renewal         // rows that were another item's before
@@ -48,6 +48,21 @@ func (b Batch) Fresh(model seqrec.Recommender) []seqrec.Sequence {
 		out[i] = seqrec.Sequence{Items: append(slices.Clone(in.History), in.Target), From: len(in.History)}
 	}
 	return out
+}
+
+// Replay is a draw of older sequences.
+type Replay struct {
+	sequences []seqrec.Sequence // as many as targets are wanted
+	all       int               // the first of them, which have that many targets together
+}
+
+// For returns as many sequences as teach the model the targets wanted: fewer where it
+// learns all targets of a sequence, and not one.
+func (r Replay) For(model seqrec.Recommender) []seqrec.Sequence {
+	if seqrec.LearnsAll(model) {
+		return r.sequences[:r.all]
+	}
+	return r.sequences
 }
 
 // Renewal is a row of the item table that a new item has got.
@@ -186,17 +201,17 @@ func windows(items []int32, from, maxLen int) []seqrec.Sequence {
 	return out
 }
 
-// replay draws sequences of users already known, uniformly with replacement,
-// until they hold the wanted number of targets.
-func (s *Sequencer) replay(targets int, r *rand.Rand) []seqrec.Sequence {
+// replay draws sequences of users already known, uniformly with replacement, one for each
+// of the targets wanted.
+func (s *Sequencer) replay(targets int, r *rand.Rand) (out Replay) {
 	n := len(s.histories.users)
-	if targets <= 0 || n == 0 {
-		return nil
+	if n == 0 {
+		return out
 	}
-	var out []seqrec.Sequence
+	wanted := targets
 	// A table of users with one item, or with none that has a row still, has nothing to
 	// teach: bound the draws.
-	for draws := 0; targets > 0 && draws < 4*targets+64; draws++ {
+	for draws := 0; len(out.sequences) < targets && draws < 4*targets+64; draws++ {
 		rows := s.histories.users[r.IntN(n)].rows
 		known := 0
 		for _, row := range rows[min(1, len(rows)):] {
@@ -207,8 +222,11 @@ func (s *Sequencer) replay(targets int, r *rand.Rand) []seqrec.Sequence {
 		if known == 0 {
 			continue
 		}
-		out = append(out, seqrec.Sequence{Items: append([]int32(nil), rows...), From: 1})
-		targets -= known
+		out.sequences = append(out.sequences, seqrec.Sequence{Items: slices.Clone(rows), From: 1})
+		if wanted > 0 {
+			wanted -= known
+			out.all = len(out.sequences)
+		}
 	}
 	return out
 }

@@ -15,6 +15,13 @@ func options() SequencerOptions {
 	return SequencerOptions{MaxLen: 4, MaxUsers: 100, DedupWindow: 1000, AdmitAfter: 1, Seed: 7}
 }
 
+// all learns all targets of a sequence, one one of them.
+var all, one seqrec.Recommender = seqrec.NewPopularity(), oneTarget{seqrec.NewPopularity()}
+
+type oneTarget struct{ seqrec.Recommender }
+
+func (oneTarget) Causal() bool { return false }
+
 func event(user, item string, n int) Event {
 	return Event{Key: EventKey("test", fmt.Sprint(n)), User: user, Item: item}
 }
@@ -108,7 +115,7 @@ func TestWindowsCoverEveryNewPositionOnce(t *testing.T) {
 
 func TestReplayDrawsOnlyOlderSequencesAndIsAFunctionOfTheStep(t *testing.T) {
 	o := options()
-	o.Replay = 3
+	o.Replay = 100
 	a, b := NewSequencer(o), NewSequencer(o)
 	var events []Event
 	for i := range 40 {
@@ -116,17 +123,32 @@ func TestReplayDrawsOnlyOlderSequencesAndIsAFunctionOfTheStep(t *testing.T) {
 	}
 	a.Next(events, 0)
 	b.Next(events, 0)
-	next := []Event{event("new", "i1", 100), event("new", "i2", 101)}
+	next := []Event{event("new", "i1", 100), event("u1", "i8", 101)}
 	ra, rb := a.Next(next, 1), b.Next(next, 1)
 	require.Equal(t, ra, rb)
-	require.NotEmpty(t, ra.Replay)
-	for _, seq := range ra.Replay {
-		one, _ := a.vocab.Row("i1")
-		two, _ := a.vocab.Row("i2")
-		require.NotEqual(t, []int32{one, two}, seq.Items)
+	require.Len(t, ra.Replay.For(all), 25, "one target, 100 times, four a sequence")
+	eight, _ := a.vocab.Row("i8")
+	for _, seq := range ra.Replay.For(one) {
+		require.GreaterOrEqual(t, len(seq.Items), o.MaxLen, "of a user known before")
+		require.NotContains(t, seq.Items, eight)
 	}
 	more := []Event{event("u1", "i1", 102), event("u1", "i2", 103)}
 	require.NotEqual(t, a.Next(more, 2).Replay, b.Next(more, 3).Replay, "another step draws others")
+}
+
+// trainer.replay counts targets, of which a sequence has as many as the model learns.
+func TestReplayCountsWhatTheModelLearns(t *testing.T) {
+	for model, sequences := range map[seqrec.Recommender]int{all: 6, one: 24} {
+		o := options()
+		o.Replay = 12
+		s := NewSequencer(o)
+		var events []Event
+		for i := range 40 {
+			events = append(events, event(fmt.Sprint("u", i%5), fmt.Sprint("i", i), i))
+		}
+		s.Next(events, 0)
+		require.Len(t, s.Next([]Event{event("u1", "a", 100), event("u2", "b", 101)}, 1).Replay.For(model), sequences, "two new targets, 24 old ones, of sequences with four")
+	}
 }
 
 // Against a plain reference: a map and a list of users by last activity.

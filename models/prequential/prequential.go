@@ -159,7 +159,7 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 			known = rows
 			sequences := b.Fresh(r)
 			if replay {
-				sequences = slices.Concat(sequences, b.Replay)
+				sequences = slices.Concat(sequences, b.Replay.For(r))
 			}
 			if len(sequences) == 0 {
 				return nil
