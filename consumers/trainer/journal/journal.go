@@ -19,11 +19,17 @@ import (
 // Partition of the steps topic, which has one: a model's steps are one sequence.
 const Partition = 0
 
+// Entry is a step of the journal.
+type Entry struct {
+	Step stream.Step
+	Next int64 // where the journal goes on after it
+}
+
 // Journal is what the steps topic says of one model.
 type Journal struct {
-	Steps []stream.Step // those after the checkpoint, in order
-	Epoch int64         // highest epoch seen
-	Next  int64         // where the journal goes on
+	Steps []Entry // those after the checkpoint, in order
+	Epoch int64   // highest epoch seen
+	Next  int64   // where the journal goes on after all of it
 }
 
 // Read reads the steps topic from offset `from` to its end and returns the steps of the
@@ -82,7 +88,7 @@ func Read(ctx context.Context, cfg config.Kafka, model, setting string, from, af
 			if s := ev.Body; s.Model == model {
 				j.Epoch = max(j.Epoch, s.Epoch)
 				if s.Step > after {
-					j.Steps = append(j.Steps, s)
+					j.Steps = append(j.Steps, Entry{s, at})
 				}
 			}
 		})
@@ -91,10 +97,10 @@ func Read(ctx context.Context, cfg config.Kafka, model, setting string, from, af
 		}
 	}
 	j.Next = at
-	for i, s := range j.Steps {
-		if want := after + 1 + int64(i); s.Step != want {
+	for i, e := range j.Steps {
+		if want := after + 1 + int64(i); e.Step.Step != want {
 			return j, fmt.Errorf("the journal %s holds step %d of model %s where step %d is wanted: what the checkpoint needs was deleted. "+
-				"Raise kafka.retention for the next time; set another %s to learn what is left of the log from its start", topic, s.Step, model, want, setting)
+				"Raise kafka.retention for the next time; set another %s to learn what is left of the log from its start", topic, e.Step.Step, model, want, setting)
 		}
 	}
 	return j, nil

@@ -97,7 +97,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.epoch, t.journalNext = max(t.epoch, j.Epoch)+1, j.Next
+	t.epoch = max(t.epoch, j.Epoch) + 1
 	if t.slots, _, err = stream.ReadSlots(ctx, t.cfg.Kafka, name, snapshotSlots); err != nil {
 		return err
 	}
@@ -123,13 +123,15 @@ func (t *Trainer) Run(ctx context.Context) error {
 
 	t.log.Info("policy trainer started", "epoch", t.epoch, "step", t.learner.Step, "steps_to_replay", len(j.Steps))
 	stop, behind := false, len(j.Steps)
-	for err == nil && !stop && ctx.Err() == nil {
-		if behind > 0 {
-			if stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
-				behind--
-			}
-			continue
+	for err == nil && !stop && behind > 0 && ctx.Err() == nil {
+		if stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
+			behind--
 		}
+	}
+	if behind == 0 {
+		t.journalNext = j.Next
+	}
+	for err == nil && !stop && ctx.Err() == nil {
 		stop, err = t.step(ctx)
 	}
 	if err != nil && (t.torn || ctx.Err() == nil) {
@@ -161,7 +163,7 @@ func (t *Trainer) open(ctx context.Context, replays bool) error {
 // beginning is where the samples of a policy that has learnt nothing begin: in each
 // partition behind those of the policies before it, which are no iterations of this one.
 // A partition that the journal names begins where it says.
-func (t *Trainer) beginning(ctx context.Context, steps []stream.Step) (map[int32]int64, error) {
+func (t *Trainer) beginning(ctx context.Context, steps []journal.Entry) (map[int32]int64, error) {
 	m, err := stream.NewMerge(ctx, t.cfg.Kafka, t.names.Samples(), nil)
 	if err != nil {
 		return nil, err
@@ -186,8 +188,8 @@ func (t *Trainer) beginning(ctx context.Context, steps []stream.Step) (map[int32
 	}
 	next := m.Offsets()
 	maps.Copy(next, first)
-	for _, s := range slices.Backward(steps) {
-		for _, r := range s.Ranges {
+	for _, e := range slices.Backward(steps) {
+		for _, r := range e.Step.Ranges {
 			next[r.Partition] = r.From
 		}
 	}
@@ -195,7 +197,8 @@ func (t *Trainer) beginning(ctx context.Context, steps []stream.Step) (map[int32
 }
 
 // replay learns a journalled iteration again.
-func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err error) {
+func (t *Trainer) replay(ctx context.Context, e journal.Entry) (stop bool, err error) {
+	s := e.Step
 	records, err := t.merge.Ranges(ctx, s.Ranges, s.Order)
 	if err != nil {
 		return false, fmt.Errorf("replaying iteration %d: %w", s.Step, err)
@@ -206,6 +209,7 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	if err != nil {
 		return false, err
 	}
+	t.journalNext = e.Next
 	return t.after(r, true)
 }
 

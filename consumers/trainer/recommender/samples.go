@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"seralm/config"
+	"seralm/consumers/trainer/journal"
 	"seralm/models/online"
 	"seralm/stream"
 )
@@ -100,10 +101,10 @@ func newSampled(cfg config.Config, results *prometheus.CounterVec, log *slog.Log
 // open starts to read where the last learnt step ended, if there is something to learn
 // or to learn again. Samples that the log lost meanwhile are counted: they are older than
 // any that would be learnt, or the interactions of their time are lost as well.
-func (s *sampled) open(ctx context.Context, journalled []stream.Step) error {
+func (s *sampled) open(ctx context.Context, journalled []journal.Entry) error {
 	needed := s.on
-	for _, step := range journalled {
-		needed = needed || step.Samples != nil
+	for _, e := range journalled {
+		needed = needed || e.Step.Samples != nil
 	}
 	if !needed {
 		return nil

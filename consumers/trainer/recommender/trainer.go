@@ -122,7 +122,6 @@ func (t *Trainer) Run(ctx context.Context) error {
 		return err
 	}
 	t.epoch = max(t.epoch, j.Epoch) + 1
-	t.journalNext = j.Next
 	if err := t.observeSlots(ctx); err != nil {
 		return err
 	}
@@ -154,33 +153,39 @@ func (t *Trainer) Run(ctx context.Context) error {
 	defer func() { stopAside(); beside.Wait() }()
 
 	t.log.Info("trainer started", "epoch", t.epoch, "step", t.learner.StepNumber(), "steps_to_replay", len(j.Steps))
-	stop := false
-	for _, s := range j.Steps {
-		if stop, err = t.replay(ctx, s); err != nil || stop {
-			break
+	stop, behind := false, len(j.Steps)
+	for err == nil && !stop && behind > 0 && ctx.Err() == nil {
+		if stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
+			behind--
 		}
+	}
+	if behind == 0 {
+		t.journalNext = j.Next
 	}
 	t.learner.SetMaxItems(t.cfg.Trainer.MaxItems)
 	t.metrics.items.Set(float64(t.learner.Vocabulary().Rows() - vocab.FirstItem))
-	if err == nil && !stop {
+	live := err == nil && !stop && ctx.Err() == nil
+	if live {
 		err = t.samples.live(ctx)
 	}
-	if err == nil && !stop && t.cfg.Recommender.KnowledgeDim > 0 {
+	if err == nil && live && t.cfg.Recommender.KnowledgeDim > 0 {
 		t.known = newKnown(t.cfg, t.opts.Model, t.metrics.known, t.log)
 		beside.Go(func() { t.known.follow(aside) })
 		err = t.known.wait(ctx)
 	}
-	for err == nil && !stop && ctx.Err() == nil {
+	for err == nil && live && !stop && ctx.Err() == nil {
 		stop, err = t.step(ctx)
 	}
 	if err != nil && (t.torn || ctx.Err() == nil) {
 		return err
 	}
-	return t.finish()
+	// One that is behind its journal is older than what is published.
+	return t.finish(behind == 0)
 }
 
 // replay learns a journalled step again.
-func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err error) {
+func (t *Trainer) replay(ctx context.Context, e journal.Entry) (stop bool, err error) {
+	s := e.Step
 	records, err := t.merge.Ranges(ctx, s.Ranges, s.Order)
 	if err != nil {
 		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
@@ -201,6 +206,7 @@ func (t *Trainer) replay(ctx context.Context, s stream.Step) (stop bool, err err
 	if err != nil {
 		return false, err
 	}
+	t.journalNext = e.Next
 	t.advance(samples)
 	return t.after(r, true)
 }
@@ -401,10 +407,10 @@ func (t *Trainer) after(r online.Result, replayed bool) (stop bool, err error) {
 	return t.opts.AfterStep(Progress{Epoch: t.epoch, Step: int64(r.Step), Events: t.learner.Events(), Loss: r.Loss, Replayed: replayed}), nil
 }
 
-// finish ends a run in good order.
-func (t *Trainer) finish() error {
+// finish ends a run in good order; publish says that this is the newest there is.
+func (t *Trainer) finish(publish bool) error {
 	var errs []error
-	if t.dirty > 0 {
+	if publish && t.dirty > 0 {
 		errs = append(errs, t.commit(context.Background(), nil))
 	}
 	if t.learner.StepNumber() > 0 {

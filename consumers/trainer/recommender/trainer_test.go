@@ -381,3 +381,35 @@ func TestTheJournalIsLearntAgainWithTheLimitOfItsTime(t *testing.T) {
 	require.Equal(t, model, again)
 	require.Equal(t, sequencer, sequence)
 }
+
+// A trainer that learns the journal again passes checkpoints on its way. Ended there, it
+// goes on there: not at the journal's end, from which no step that lies between would be
+// learnt again, and no reader of snapshots gets one that is older than what it has.
+func TestALongReplayCanBeInterrupted(t *testing.T) {
+	cfg := cluster(t)
+	produce(t, cfg, 0, 400)
+	var last int64
+	until := func(p Progress) bool { last = p.Step; return p.Events == distinct(400) }
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), until))
+	model, sequencer := state(t, cfg)
+	snapshots := len(published(t, cfg))
+
+	require.Greater(t, last, int64(3*cfg.Trainer.CheckpointN))
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	first := int64(1)
+	for _, end := range []int64{2 * int64(cfg.Trainer.CheckpointN), 2*int64(cfg.Trainer.CheckpointN) + 3, last} {
+		at := first
+		require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
+			require.True(t, p.Replayed)
+			require.Equal(t, at, p.Step)
+			at++
+			return p.Step == end
+		}))
+		first = end + 1
+		if end < last {
+			require.Len(t, published(t, cfg), snapshots, "what is behind the journal is not published")
+		}
+	}
+	m, s := state(t, cfg)
+	require.True(t, model == m && sequencer == s, "learnt again with interruptions, the model differs")
+}
