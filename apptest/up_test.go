@@ -128,6 +128,15 @@ func TestReplayFindsTheBrokerThatRunsBesideIt(t *testing.T) {
 	out, errs, status = call(t, seralm, []string{dir}, "snapshot", "list")
 	require.Zero(t, status, errs)
 	require.Regexp(t, `(?s)`+version[2]+` .*`+version[2]+` `, out, "it is there twice")
+	// The oldest that is kept is written into the place where it is.
+	oldest := regexp.MustCompile(`recommender +│ +(\d+) │ +(\d+) `).FindStringSubmatch(out)
+	p.until("the oldest snapshot is the newest", func() bool { // the trainer may publish one besides
+		_, errs, status = call(t, seralm, []string{dir}, "snapshot", "publish", oldest[1], oldest[2])
+		require.Zero(t, status, errs)
+		out, errs, status = call(t, seralm, []string{dir}, "snapshot", "inspect")
+		require.Zero(t, status, errs)
+		return strings.Contains(out, "epoch "+oldest[1]+"  step "+oldest[2])
+	})
 	out, errs, status = call(t, seralm, []string{dir}, "topics", "list")
 	require.Zero(t, status, errs)
 	require.Contains(t, out, "interactions")

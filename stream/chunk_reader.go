@@ -25,14 +25,14 @@ type Blob struct {
 // ChunkReader puts the records of ChunkRecords together again. They may come in
 // any order, repeatedly, and mixed with those of other snapshots; compaction may
 // have taken some away. What stays incomplete is dropped when its slot is
-// overwritten, or when it is the oldest and the memory bound asks for it.
+// overwritten, or when it is the oldest and the memory bound asks for it. A snapshot that is
+// written again, whole, comes again.
 //
 // It belongs to one goroutine.
 type ChunkReader struct {
 	maxBytes int64
 	bytes    int64
 	open     map[slotID]*assembly
-	done     map[place]string // id of the newest complete snapshot of a slot
 	age      uint64
 }
 
@@ -59,7 +59,7 @@ type assembly struct {
 // NewChunkReader returns a reader that holds at most maxBytes of incomplete
 // snapshots.
 func NewChunkReader(maxBytes int64) *ChunkReader {
-	return &ChunkReader{maxBytes: maxBytes, open: map[slotID]*assembly{}, done: map[place]string{}}
+	return &ChunkReader{maxBytes: maxBytes, open: map[slotID]*assembly{}}
 }
 
 // Add takes the next record of the topic and returns the snapshot that it
@@ -75,9 +75,6 @@ func (c *ChunkReader) Add(rec *kgo.Record) (*Blob, error) {
 	}
 	if int64(ch.size) > c.maxBytes-int64(len(ch.value)) {
 		return nil, &InvalidError{headerSize, fmt.Sprintf("snapshot %.64q has %d bytes; at most %d are held", ch.id, ch.size, c.maxBytes)}
-	}
-	if c.done[ch.place] == ch.id {
-		return nil, nil // seen again
 	}
 	a, err := c.assembly(ch)
 	if err != nil {
@@ -161,7 +158,6 @@ func (c *ChunkReader) finish(a *assembly) (*Blob, error) {
 			c.drop(other)
 		}
 	}
-	c.done[a.place] = a.id
 	return &Blob{Key: a.key, Slot: a.slot, ID: a.id, Manifest: a.manifest, Payload: payload}, nil
 }
 

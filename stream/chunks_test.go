@@ -163,6 +163,18 @@ func TestSlotsTakeTurnsAndCompactionKeepsTheNewest(t *testing.T) {
 	}
 }
 
+// The oldest snapshot that is kept is written again into the slot that it has; a consumer's
+// state that did not change goes into each slot in turn.
+func TestWhatIsWrittenAgainIsTheNewest(t *testing.T) {
+	slots, reader := NewSlots("model", 2), NewChunkReader(1<<20)
+	for _, id := range []string{"a", "b", "a", "a", "a", "b"} {
+		m, p := snapshotOf(id, 25)
+		blobs := assemble(t, reader, slots.Records("snapshots", id, m, p, 10)...)
+		require.Len(t, blobs, 1)
+		require.Equal(t, id, blobs[0].ID)
+	}
+}
+
 func TestSlotsIgnoreWhatIsNotTheirs(t *testing.T) {
 	slots := NewSlots("model", 2)
 	for _, key := range []string{"other/0", "other/0/9", "model", "model/7", "model/7/3", "model/x", "model/0/x", "model/-1", "model/00", "/0", ""} {

@@ -28,18 +28,14 @@ func snapshotCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := snapshots(cmd, cfg)
-			if err != nil {
-				return err
-			}
 			t := table.NewWriter()
 			t.SetOutputMirror(cmd.OutOrStdout())
 			t.SetStyle(table.StyleLight)
 			t.AppendHeader(table.Row{"model", "epoch", "step", "items", "bytes", "learnt up to", "published"})
-			for _, s := range all {
+			err = snapshots(cmd, cfg, func(s published) {
 				if p := s.policy; p != nil {
 					t.AppendRow(table.Row{s.name, p.Epoch, p.Policy.Step, "", len(p.Adapter), "", p.Created.Format(time.RFC3339)})
-					continue
+					return
 				}
 				r := s.recommender
 				var size int64
@@ -47,6 +43,9 @@ func snapshotCommand() *cobra.Command {
 					size += p.Size
 				}
 				t.AppendRow(table.Row{r.Model, r.Epoch, r.Step, len(r.IDs), size, r.Watermark.Format(time.RFC3339), r.Created.Format(time.RFC3339)})
+			})
+			if err != nil {
+				return err
 			}
 			t.Render()
 			return nil
@@ -67,14 +66,17 @@ recommender.name, and print what is in it.`,
 			if len(args) == 1 {
 				name = args[0]
 			}
-			all, err := snapshots(cmd, cfg)
+			var newest *published
+			err = snapshots(cmd, cfg, func(s published) {
+				if s.name == name {
+					newest = &s
+				}
+			})
 			if err != nil {
 				return err
 			}
-			for _, s := range slices.Backward(all) {
-				if s.name == name {
-					return s.print(cmd.OutOrStdout())
-				}
+			if newest != nil {
+				return newest.print(cmd.OutOrStdout())
 			}
 			return fmt.Errorf("there is no snapshot of %s yet; a trainer publishes the first soon after its first step (`seralm snapshot list` lists those that there are)", name)
 		},
@@ -97,15 +99,17 @@ one, as any that is newer does.`,
 			if err != nil {
 				return err
 			}
-			all, err := snapshots(cmd, cfg)
+			var blob *stream.Blob
+			err = snapshots(cmd, cfg, func(p published) {
+				r := p.recommender
+				if r != nil && p.name == cfg.Recommender.Name && fmt.Sprint(r.Epoch) == args[0] && fmt.Sprint(r.Step) == args[1] {
+					blob = p.blob
+				}
+			})
 			if err != nil {
 				return err
 			}
-			at := slices.IndexFunc(all, func(p published) bool {
-				r := p.recommender
-				return r != nil && p.name == cfg.Recommender.Name && fmt.Sprint(r.Epoch) == args[0] && fmt.Sprint(r.Step) == args[1]
-			})
-			if at < 0 {
+			if blob == nil {
 				return fmt.Errorf("the topic holds no snapshot of %s of epoch %s and step %s; `seralm snapshot list` lists those that there are, of which trainer.snapshots are kept", cfg.Recommender.Name, args[0], args[1])
 			}
 			slots, _, err := stream.ReadSlots(cmd.Context(), cfg.Kafka, cfg.Recommender.Name, cfg.Trainer.SnapshotKeep)
@@ -117,7 +121,6 @@ one, as any that is newer does.`,
 				return err
 			}
 			defer client.Close()
-			blob := all[at].blob
 			records := slots.Records(stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), blob.ID, blob.Manifest, blob.Payload, stream.DefaultChunk)
 			if err := client.ProduceSync(cmd.Context(), records...).FirstErr(); err != nil {
 				return fmt.Errorf("publishing snapshot %s: %w", blob.ID, err)
@@ -181,19 +184,19 @@ func (p published) print(w io.Writer) error {
 	return nil
 }
 
-// snapshots reads the topic to its end; damaged ones are named on standard error.
-func snapshots(cmd *cobra.Command, cfg config.Config) ([]published, error) {
+// snapshots reads the topic to its end and hands over each that is in it, one at a time,
+// for they are large; damaged ones are named on standard error.
+func snapshots(cmd *cobra.Command, cfg config.Config, each func(published)) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	reader := stream.NewChunkReader(1 << 30)
-	var all []published
 	caughtUp := false
 	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		blob, err := reader.Add(rec)
 		if err == nil && blob != nil {
 			var s published
 			if s, err = decodePublished(blob); err == nil {
-				all = append(all, s)
+				each(s)
 			}
 		}
 		if err != nil && !errors.Is(err, errOther) {
@@ -202,7 +205,7 @@ func snapshots(cmd *cobra.Command, cfg config.Config) ([]published, error) {
 		return nil
 	}, func() { caughtUp = true; cancel() })
 	if caughtUp {
-		return all, nil
+		return nil
 	}
-	return nil, err
+	return err
 }
