@@ -7,9 +7,14 @@
 # amazon-beauty or yelp. The result is written seed by seed: the same command goes on
 # where it was interrupted. `seralm eval table RESULT.json` prints it.
 #
-# An epoch of a causal architecture (sasrec, gru4rec) learns all positions of all users;
-# of the others a sample, as many as there are pieces of L items, so it is L times shorter, and as
-# many more of them pass before one without a better validation is believed.
+# RECOMMENDER is one of the five, popularity or transitions; with -bias after it, of SASRec
+# and the others, it learns a bias for items of the history, and is an arm of that name.
+#
+# An epoch of a causal architecture (sasrec, gru4rec) learns all positions of all users, in
+# steps of 64 sequences; of the others a sample, as many as there are pieces of L items, so it is L
+# times shorter, and as many more of them pass before one without a better validation is
+# believed. Their steps are of more sequences, each of which teaches one position. The larger
+# sets are learnt by a softmax of 2,048 items.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 make --no-print-directory build >&2
@@ -18,21 +23,29 @@ shift 2 && shift || true
 all=(popularity transitions sasrec gru4rec lightsans paup caser)
 (($# == 0)) || all=("$@")
 
-columns=() stop=(--patience 10 --stop mrr@10)
+columns=() stop=(--patience 10 --stop mrr@10) many=256
 case $set_name in
 ml-100k | ml-1m) columns=(--min-value 3) ;;
-amazon-* | yelp) stop=(--patience 3 --stop mrr@10 --validate 3000) ;;
+amazon-* | yelp)
+  stop=(--patience 3 --stop mrr@10 --validate 3000) many=512
+  export SERALM_RECOMMENDER_NEGATIVES=2048
+  ;;
 *) echo "bench: error: no settings for the data set $set_name; see the top of $0" >&2 && exit 1 ;;
 esac
 export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1} SERALM_RECOMMENDER_LEARNING_RATE=2e-3
 . bench/sizes.sh
 
-for name in "${all[@]}"; do
-  of=("${stop[@]}" --epochs 100)
+for arm in "${all[@]}"; do
+  name=${arm%-bias} of=("${stop[@]}" --epochs 100 --batch 64)
   case $name in
-  lightsans | paup | caser) of=("${stop[@]}" --epochs 2000) && of[1]=$((3 * of[1])) ;;
+  lightsans | paup | caser) of=("${stop[@]}" --epochs 2000 --batch $many) && of[1]=$((3 * of[1])) ;;
   esac
+  unset SERALM_RECOMMENDER_HISTORY_BIAS
+  if [ "$arm" != "$name" ]; then
+    export SERALM_RECOMMENDER_HISTORY_BIAS=true
+    of+=(--arm "$name, history bias")
+  fi
   sizes "$name"
   bin/seralm eval leaveoneout --dataset "$SERALM_DATA/$set_name" "${columns[@]}" \
-    --recommender "$name" --batch 64 "${of[@]}" --seeds "$seeds" --json "$result"
+    --recommender "$name" "${of[@]}" --seeds "$seeds" --json "$result"
 done
