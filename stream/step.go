@@ -88,6 +88,8 @@ type Step struct {
 	Events int     `json:"events"`
 	// MaxItems is how many items could have a row in this step; 0 = all.
 	MaxItems int `json:"max_items,omitempty"`
+	// AdmitAfter is how many sightings gave an item a row; 0 = as in the step before.
+	AdmitAfter int `json:"admit_after,omitempty"`
 	// Knowledge is what the step was told of items before it learnt the events. It
 	// stands here whole: the knowledge topic is compacted, so that what was known then
 	// cannot be read there again.

@@ -111,6 +111,9 @@ func (s *Sequencer) SetMaxItems(n int) {
 	s.vocab.SetLimit(n)
 }
 
+// SetAdmitAfter changes how many sightings give an item a row, likewise.
+func (s *Sequencer) SetAdmitAfter(n int) { s.vocab.SetAdmitAfter(n) }
+
 // Vocabulary is the item vocabulary; it grows with Next.
 func (s *Sequencer) Vocabulary() *vocab.Vocabulary { return s.vocab }
 

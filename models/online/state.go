@@ -85,9 +85,11 @@ func (l *Learner) Restore(model, sequencer []byte) error {
 		h.users = append(h.users, userHistory{user: u.User, rows: u.Rows})
 		h.index[u.User] = int32(i)
 	}
-	if len(h.index) != len(s.Users) || !permutation(s.Activity, len(s.Users)) || len(s.Users) > l.opts.MaxUsers {
-		return fmt.Errorf("the sequencer's state is not consistent: %d users, %d of them distinct, an activity list of %d, at most %d allowed",
-			len(s.Users), len(h.index), len(s.Activity), l.opts.MaxUsers)
+	if len(h.index) != len(s.Users) || !permutation(s.Activity, len(s.Users)) {
+		return fmt.Errorf("the sequencer's state is not consistent: %d users, %d of them distinct, an activity list of %d", len(s.Users), len(h.index), len(s.Activity))
+	}
+	if len(s.Users) > l.opts.MaxUsers {
+		return fmt.Errorf("the checkpoint holds the histories of %d users, trainer.max_users is %d: set it to at least that", len(s.Users), l.opts.MaxUsers)
 	}
 	h.relink(s.Activity)
 	h.evicted = s.Evicted

@@ -66,6 +66,9 @@ func (v *Vocabulary) remember() {
 	}
 }
 
+// SetAdmitAfter changes how many sightings give an id a row, from the next one on.
+func (v *Vocabulary) SetAdmitAfter(n int) { v.admitAfter = max(1, n) }
+
 // FromIDs returns a vocabulary with the ids at rows FirstItem, FirstItem+1, ...
 func FromIDs(ids []string) *Vocabulary {
 	v := New(1)

@@ -36,19 +36,23 @@ func (t *Trainer) snapshot(ctx context.Context, now time.Time) (records []*kgo.R
 	return t.slots.Records(t.names.Snapshots(), id, manifest, payload, stream.DefaultChunk), len(payload), nil
 }
 
-// observeSlots reads which slots the snapshots topic holds, so that the oldest is
-// overwritten next.
-func (t *Trainer) observeSlots(ctx context.Context) error {
-	t.slots = stream.NewSlots(t.cfg.Recommender.Name, t.cfg.Trainer.SnapshotKeep)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	caughtUp := false
-	err := stream.Follow(ctx, t.cfg.Kafka, t.names.Snapshots(), func(rec *kgo.Record) error {
-		t.slots.Observe(rec)
-		return nil
-	}, func() { caughtUp = true; cancel() })
-	if caughtUp {
+// observe reads which slots the snapshots topic holds, so that the oldest is overwritten
+// next, and of which epoch the newest snapshot is: readers refuse one of an earlier epoch,
+// and where checkpoints and journal are lost nothing else tells of it.
+func (t *Trainer) observe(ctx context.Context) error {
+	slots, newest, err := stream.ReadSlots(ctx, t.cfg.Kafka, t.cfg.Recommender.Name, t.cfg.Trainer.SnapshotKeep)
+	if err != nil {
+		return err
+	}
+	t.slots = slots
+	if newest == nil {
 		return nil
 	}
-	return err
+	m, err := snapshot.DecodeManifest(newest.Manifest)
+	if err != nil {
+		t.log.Warn("the newest snapshot in the topic cannot be read", "snapshot", newest.ID, "error", err)
+		return nil
+	}
+	t.epoch = max(t.epoch, m.Epoch)
+	return nil
 }

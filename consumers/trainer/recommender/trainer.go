@@ -121,10 +121,10 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.epoch = max(t.epoch, j.Epoch) + 1
-	if err := t.observeSlots(ctx); err != nil {
+	if err := t.observe(ctx); err != nil {
 		return err
 	}
+	t.epoch = max(t.epoch, j.Epoch) + 1
 
 	t.merge, err = stream.NewMerge(ctx, t.cfg.Kafka, t.names.Interactions(), t.next)
 	if err != nil {
@@ -162,10 +162,11 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if behind == 0 {
 		t.journalNext = j.Next
 	}
-	t.learner.SetMaxItems(t.cfg.Trainer.MaxItems)
 	t.metrics.items.Set(float64(t.learner.Vocabulary().Rows() - vocab.FirstItem))
 	live := err == nil && !stop && ctx.Err() == nil
 	if live {
+		t.learner.SetMaxItems(t.cfg.Trainer.MaxItems)
+		t.learner.SetAdmitAfter(t.cfg.Trainer.AdmitAfter)
 		err = t.samples.live(ctx)
 	}
 	if err == nil && live && t.cfg.Recommender.KnowledgeDim > 0 {
@@ -197,6 +198,9 @@ func (t *Trainer) replay(ctx context.Context, e journal.Entry) (stop bool, err e
 		return false, fmt.Errorf("replaying step %d: %w", s.Step, err)
 	}
 	t.learner.SetMaxItems(s.MaxItems)
+	if s.AdmitAfter > 0 {
+		t.learner.SetAdmitAfter(s.AdmitAfter)
+	}
 	batch := t.form(events, samples.learnable)
 	told := make([]online.Known, len(s.Knowledge))
 	for i, k := range s.Knowledge {
@@ -250,7 +254,7 @@ func (t *Trainer) step(ctx context.Context) (stop bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), MaxItems: t.cfg.Trainer.MaxItems, Samples: samples.batch, Loss: r.Loss.NLL}
+	s := &stream.Step{Model: t.cfg.Recommender.Name, Epoch: t.epoch, Step: int64(r.Step), Events: len(records), MaxItems: t.cfg.Trainer.MaxItems, AdmitAfter: t.cfg.Trainer.AdmitAfter, Samples: samples.batch, Loss: r.Loss.NLL}
 	if len(records) > 0 {
 		s.Ranges, s.Order = t.merge.Taken()
 	}

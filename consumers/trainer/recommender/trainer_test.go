@@ -372,7 +372,7 @@ func TestTheJournalIsLearntAgainWithTheLimitOfItsTime(t *testing.T) {
 	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), until))
 	model, sequencer := state(t, cfg)
 	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
-	cfg.Trainer.MaxItems = 16
+	cfg.Trainer.MaxItems, cfg.Trainer.AdmitAfter = 16, 3
 	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
 		require.True(t, p.Replayed)
 		return p.Step == last
@@ -380,6 +380,54 @@ func TestTheJournalIsLearntAgainWithTheLimitOfItsTime(t *testing.T) {
 	again, sequence := state(t, cfg)
 	require.Equal(t, model, again)
 	require.Equal(t, sequencer, sequence)
+
+	// From the next step on, what is configured decides.
+	item := func(from int) {
+		opts, err := stream.ClientOptions(cfg.Kafka)
+		require.NoError(t, err)
+		client, err := kgo.NewClient(opts...)
+		require.NoError(t, err)
+		defer client.Close()
+		rec, err := stream.NewRecord(stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions(), "u", fmt.Sprint("item", from), "test", time.UnixMilli(2e12), stream.Interaction{User: "u", Item: "later", Type: "click"})
+		require.NoError(t, err)
+		require.NoError(t, client.ProduceSync(t.Context(), rec).FirstErr())
+	}
+	for sighting := 1; sighting <= 3; sighting++ {
+		item(sighting)
+		require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool { return p.Events == distinct(400)+int64(sighting) }))
+		_, sequence = state(t, cfg)
+		require.Equal(t, sighting == 3, strings.Contains(sequence, `"ids":["later"`) || strings.Contains(sequence, `,"later"`), "after %d sightings", sighting)
+	}
+}
+
+// Where checkpoints and journal are gone, the snapshots still tell of what was published:
+// readers would refuse what is of an earlier epoch.
+func TestATrainerThatLostEverythingPublishesWhatReadersTake(t *testing.T) {
+	cfg := cluster(t)
+	produce(t, cfg, 0, 100)
+	stop := func(p Progress) bool { return p.Events == distinct(100) }
+	for range 3 { // three epochs
+		require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), stop))
+		produce(t, cfg, 100, 120)
+		stop = func(p Progress) bool { return true }
+	}
+	before := published(t, cfg)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	opts, err := stream.ClientOptions(cfg.Kafka)
+	require.NoError(t, err)
+	client, err := kgo.NewClient(opts...)
+	require.NoError(t, err)
+	defer client.Close()
+	admin, steps := kadm.NewClient(client), stream.NamesOf(cfg.Kafka.TopicPrefix).Steps()
+	ends, err := admin.ListEndOffsets(t.Context(), steps)
+	require.NoError(t, err)
+	_, err = admin.DeleteRecords(t.Context(), ends.Offsets())
+	require.NoError(t, err)
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), stop))
+	after := published(t, cfg)
+	require.Greater(t, len(after), len(before))
+	require.True(t, before[len(before)-1].Version().Less(after[len(after)-1].Version()))
+	require.Less(t, after[len(after)-1].Step, before[len(before)-1].Step, "it began anew")
 }
 
 // A trainer that learns the journal again passes checkpoints on its way. Ended there, it
