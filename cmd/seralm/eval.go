@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -73,7 +74,7 @@ ranked: what it costs to be late.`,
 	}
 	d.add(c)
 	f := c.Flags()
-	f.StringSliceVar(&contest.Recommenders, "recommender", nil, "one or more of sasrec, gru4rec, lightsans, paup and caser (default: recommender.architecture)")
+	f.StringSliceVar(&contest.Recommenders, "recommender", nil, "one or more of "+strings.Join(config.Architectures, ", ")+" (default: recommender.architecture)")
 	f.DurationVar(&contest.Retrain.Every, "retrain", 0, "beside each, one that is trained from scratch every so much time of the data, e.g. 24h")
 	f.IntVar(&contest.Retrain.Epochs, "epochs", 20, "passes over the data of such a training")
 	f.IntVar(&contest.Delay, "delay", 0, "learn an event when so many further ones were ranked")
@@ -124,6 +125,7 @@ type datasetFlags struct {
 func (d *datasetFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&d.o.Path, "dataset", "testdata/ml-latest-small", "folder or interactions file of the data set")
+	f.StringVar(&d.o.Name, "name", "", "of the data set, by which its events are told from others' (default: that of the folder or file)")
 	f.StringVar((*string)(&d.o.Format), "format", "", "its format, where the file names do not tell")
 	f.StringVar((*string)(&d.o.Encoding), "encoding", "", "of its text: utf-8 or latin-1 (default: as its format has it)")
 	f.StringVar(&d.columns, "columns", "", "columns of a table, e.g. user=uid,item=sku,time=ts,format=ms")

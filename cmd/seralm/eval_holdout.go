@@ -91,7 +91,7 @@ interrupted, and other arms are added to the same file.`,
 	}
 	d.add(c)
 	f := c.Flags()
-	f.String("recommender", "", "sasrec, gru4rec, lightsans, paup, caser, popularity or transitions (default: recommender.architecture)")
+	f.String("recommender", "", strings.Join(config.Architectures, ", ")+", popularity or transitions (default: recommender.architecture)")
 	f.StringVar(&knowledge, "knowledge", experiments.NoKnowledge, `what is known of items: none, title, or a file {"item": "text"} or export, gzipped or not; in its name `+seedPart+` stands for the seed`)
 	f.Float64("id-dropout", 0, "share of items learnt from their vectors alone (default: recommender.id_dropout)")
 	f.Float64Var(&hide, "hide", 0, "cold start: hide this share of the items")

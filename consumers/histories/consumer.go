@@ -53,8 +53,9 @@ type Consumer struct {
 	letters *stream.DeadLetters
 	fail    context.CancelCauseFunc // ends Run with an error
 
-	mu    sync.Mutex
-	parts map[int32]*part // the present assignment
+	mu      sync.Mutex
+	parts   map[int32]*part // the present assignment
+	awaited map[int32]int64 // assigned, but the view does not say yet where it ends: what the group committed
 
 	complaints sync.Mutex
 	complained time.Time
@@ -75,7 +76,7 @@ func New(cfg config.Config, store *feature.Store, reg prometheus.Registerer, log
 		cfg: cfg, store: store, writer: store.Writer(cfg.Histories), reg: reg,
 		log: log.With("role", "histories"), metrics: newMetrics(reg),
 		topic: stream.NamesOf(cfg.Kafka.TopicPrefix).Interactions(), group: groupName(cfg),
-		session: 10 * time.Second, poison: stream.DeadLettersPerMinute, parts: map[int32]*part{},
+		session: 10 * time.Second, poison: stream.DeadLettersPerMinute, parts: map[int32]*part{}, awaited: map[int32]int64{},
 	}
 }
 

@@ -57,9 +57,19 @@ func (c *Consumer) assigned(ctx context.Context, committed map[string]map[int32]
 		return committed, nil
 	}
 	partitions := make([]int32, 0, len(offsets))
-	for p := range offsets {
+	c.mu.Lock()
+	for p, at := range offsets {
 		partitions = append(partitions, p)
+		c.awaited[p] = max(0, at.EpochOffset().Offset)
 	}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, p := range partitions {
+			delete(c.awaited, p)
+		}
+	}()
 	next, err := backoff.Retry(ctx, func() (map[int32]int64, error) {
 		next, err := c.resume(ctx, partitions)
 		if final(err) {

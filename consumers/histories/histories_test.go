@@ -183,6 +183,9 @@ func TestTheLagIsWhatTheViewDoesNotHold(t *testing.T) {
 	s.fake.SetError("LOADING Redis is loading the dataset in memory")
 	s.produce(s.clicks(50, 150)...)
 	s.eventually("100 behind", func() bool { return testutil.ToFloat64(m.metrics.lag) == 100 })
+	m.leave()
+	m = s.join() // it cannot even ask the view where to go on
+	s.eventually("a member that comes then is behind, too", func() bool { return testutil.ToFloat64(m.metrics.lag) == 100 })
 	s.fake.SetError("")
 	s.eventually("none behind", func() bool { return testutil.ToFloat64(m.metrics.lag) == 0 })
 	m.leave()

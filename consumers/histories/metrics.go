@@ -2,6 +2,7 @@ package histories
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,12 +72,16 @@ func (c *Consumer) watchLag(ctx context.Context) {
 		}
 		lag := int64(0)
 		c.mu.Lock()
+		next := maps.Clone(c.awaited)
 		for partition, p := range c.parts {
-			if o, ok := listed.Lookup(c.topic, partition); ok && o.Err == nil {
-				lag += max(0, o.Offset-p.next)
-			}
+			next[partition] = p.next
 		}
 		c.mu.Unlock()
+		for partition, at := range next {
+			if o, ok := listed.Lookup(c.topic, partition); ok && o.Err == nil {
+				lag += max(0, o.Offset-at)
+			}
+		}
 		c.metrics.lag.Set(float64(lag))
 	}
 }

@@ -123,6 +123,7 @@ func (p *Pregenerator) Run(ctx context.Context) error {
 		case errors.Is(err, stream.ErrFenced) && !p.Once:
 			p.Logger.Warn("another pregenerator has taken over; standing by until it is quiet", "error", err)
 			p.rolling.show(stream.Rollout{}, 0) // that one shows it now
+			p.ledger.Store(nil)                 // and what waits to be written
 			if err := p.standBy(ctx); err != nil {
 				return fmt.Errorf("standing by: %w", err)
 			}

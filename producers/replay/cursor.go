@@ -99,7 +99,7 @@ func openCursor(dir string, data *dataset.Dataset, log string, restart bool) (*c
 }
 
 func (f *cursorFile) load(data *dataset.Dataset) error {
-	const remedy = "replay with --restart to begin anew: readers know by its id what they have seen"
+	const remedy = "replay with --restart to send it from its beginning; of more than trainer.dedup_window events, what was sent before is then learnt twice"
 	raw, err := os.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

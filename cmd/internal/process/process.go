@@ -55,7 +55,7 @@ type role struct {
 type Needs struct {
 	Broker bool // start the embedded broker when no broker is configured
 	Views  bool // connect to Redis, or start the embedded one
-	Shared bool // other processes use the same views: an embedded one would not do, and one that is away comes back
+	Shared bool // other processes use the same views: an embedded one would not do
 }
 
 // Start connects the process to the log and, if needed, to the views. What fails is
@@ -95,12 +95,13 @@ func (p *Process) connect(ctx context.Context, n Needs) (err error) {
 		return errors.New("redis.addr is empty, and the embedded views cannot be shared between processes: " +
 			"name a Redis (SERALM_REDIS_ADDR=host:port), or run all roles in one process with `seralm up`")
 	}
-	if !n.Shared {
+	if p.Config.Redis.Addr == "" {
 		p.Store, err = feature.Open(ctx, p.Config.Redis)
 		return err
 	}
+	// One that is away comes back.
 	p.Store, err = feature.OpenPatiently(ctx, p.Config.Redis, func(away error) {
-		p.Log.Error("Redis does not answer; until it does, look-ups are of popular items last known and of what callers send", "redis", p.Config.Redis.Addr, "error", away)
+		p.Log.Error("Redis does not answer; until it does, histories wait, and look-ups are of popular items last known and of what callers send", "redis", p.Config.Redis.Addr, "error", away)
 	})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"seralm/config"
@@ -58,9 +59,8 @@ func (t *Trainer) restore() error {
 	if is.KnowledgeDim == 0 {
 		was.IDDropout = is.IDDropout // nothing to a Base
 	}
-	if !reflect.DeepEqual(was, is) {
-		return fmt.Errorf("the checkpoint in %s was trained with recommender %+v, the configuration says %+v: "+
-			"set it back, or set another recommender.name to begin a new model", t.checkpoints, m.Model, is)
+	if changed := changes(was, is); len(changed) > 0 {
+		return fmt.Errorf("the checkpoint in %s was trained with %s: set it back, or set another recommender.name to begin a new model", t.checkpoints, strings.Join(changed, ", "))
 	}
 	if err := t.learner.Restore(parts[partModel], parts[partSequencer]); err != nil {
 		return fmt.Errorf("checkpoint of step %d in %s: %w", step, t.checkpoints, err)
@@ -72,6 +72,17 @@ func (t *Trainer) restore() error {
 	}
 	t.samples.policy = m.Policy
 	return nil
+}
+
+// changes says of each setting that differs what it was and is.
+func changes(was, is config.Recommender) (out []string) {
+	a, b := reflect.ValueOf(was), reflect.ValueOf(is)
+	for i, field := range reflect.VisibleFields(a.Type()) {
+		if old, now := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(old, now) {
+			out = append(out, fmt.Sprintf("recommender.%s %v, which is %v now", field.Tag.Get("yaml"), old, now))
+		}
+	}
+	return out
 }
 
 // newest reads the newest valid checkpoint, and logs and counts those that were rejected.
