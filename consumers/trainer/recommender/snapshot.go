@@ -39,7 +39,7 @@ func (t *Trainer) snapshot(ctx context.Context, now time.Time) (records []*kgo.R
 // observe reads which slots the snapshots topic holds, so that the oldest is overwritten
 // next, and of which epoch the newest snapshot is: readers refuse one of an earlier epoch,
 // and where checkpoints and journal are lost nothing else tells of it.
-func (t *Trainer) observe(ctx context.Context) error {
+func (t *Trainer) observe(ctx context.Context, journalled int) error {
 	slots, newest, err := stream.ReadSlots(ctx, t.cfg.Kafka, t.cfg.Recommender.Name, t.cfg.Trainer.SnapshotKeep)
 	if err != nil {
 		return err
@@ -54,5 +54,8 @@ func (t *Trainer) observe(ctx context.Context) error {
 		return nil
 	}
 	t.epoch = max(t.epoch, m.Epoch)
+	if t.learner.StepNumber() == 0 && journalled == 0 {
+		t.log.Warn("checkpoints and journal hold nothing of this model, of which a snapshot is published: it begins anew with what the log has", "snapshot_step", m.Step)
+	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.observe(ctx); err != nil {
+	if err := t.observe(ctx, len(j.Steps)); err != nil {
 		return err
 	}
 	t.epoch = max(t.epoch, j.Epoch) + 1
