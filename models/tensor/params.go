@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"fmt"
-	"math"
 	"sort"
 )
 
@@ -134,71 +133,6 @@ func (p *Params) Free(s *Scope) {
 		}
 	}
 	p.byName, p.names = map[string]*param{}, nil
-}
-
-// Adam holds the optimiser's settings (Kingma and Ba, 2015; PyTorch's defaults
-// for the betas and eps). WeightDecay is decoupled (AdamW).
-type Adam struct {
-	LearningRate, WeightDecay float64
-	Beta1, Beta2, Eps         float64
-	ClipNorm                  float64 // of the global gradient; 0 = off
-}
-
-// DefaultAdam returns PyTorch's defaults at a learning rate.
-func DefaultAdam(rate float64) Adam {
-	return Adam{LearningRate: rate, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
-}
-
-// Step makes one update from the gradients that Backward left, and clears them.
-// norm is the global gradient norm before clipping. If it is not finite no
-// parameter and no moment changes.
-func (p *Params) Step(s *Scope, o Adam) (norm float64) {
-	type pair struct {
-		q *param
-		g *Tensor
-	}
-	var pairs []pair
-	var squares []*Tensor
-	for _, name := range p.names {
-		q := p.byName[name]
-		if g := s.Gradient(q.value); g != nil {
-			pairs = append(pairs, pair{q, g})
-			squares = append(squares, s.View(s.Sum(s.Square(g)), 1))
-		}
-	}
-	if len(pairs) == 0 {
-		return 0
-	}
-	norm = math.Sqrt(s.Value(s.Sum(s.Cat(0, squares...))))
-	if !math.IsNaN(norm) && !math.IsInf(norm, 0) {
-		p.step++
-		scale := 1.0
-		if o.ClipNorm > 0 && norm > o.ClipNorm {
-			scale = o.ClipNorm / norm
-		}
-		for _, x := range pairs {
-			s.Sub(func(s *Scope) { p.update(s, x.q, x.g, o, scale) })
-		}
-	}
-	for _, x := range pairs {
-		s.ZeroInPlace(x.g)
-	}
-	return norm
-}
-
-func (p *Params) update(s *Scope, q *param, g *Tensor, o Adam, scale float64) {
-	if scale != 1 {
-		g = s.MulScalar(g, scale)
-	}
-	s.LerpInPlace(q.m, g, 1-o.Beta1)
-	s.LerpInPlace(q.v, s.Square(g), 1-o.Beta2)
-	t := float64(p.step)
-	correction1, correction2 := 1-math.Pow(o.Beta1, t), 1-math.Pow(o.Beta2, t)
-	denominator := s.AddScalar(s.MulScalar(s.Sqrt(q.v), 1/math.Sqrt(correction2)), o.Eps)
-	if o.WeightDecay != 0 {
-		s.AddInPlace(q.value, s.MulScalar(q.value, -o.LearningRate*o.WeightDecay))
-	}
-	s.AddInPlace(q.value, s.MulScalar(s.Div(q.m, denominator), -o.LearningRate/correction1))
 }
 
 // State of one parameter, row major.
