@@ -6,7 +6,11 @@
 #
 # The arms are these, all of them unless told otherwise:
 #
-#   sasrec gru4rec lightsans paup caser    popularity and item-transition kNN beside each
+#   sasrec gru4rec lightsans paup caser    popularity and item-transition kNN beside each;
+#                                          lightsans and paup, for which each target that is
+#                                          replayed costs a whole sequence, replay one for a new
+#                                          one, the others four
+#   bias                                   SASRec with the learnt bias for items of the history
 #   daily                                  SASRec beside one that is trained from scratch,
 #                                          EPOCHS (10) passes over all so far, every day of
 #                                          the first LIMIT (200,000) events
@@ -19,16 +23,18 @@ cd "$(dirname "$0")/.."
 folder=${1:?where to keep everything}
 shift
 arms=("$@")
-(($# > 0)) || arms=(sasrec gru4rec lightsans paup caser daily)
+(($# > 0)) || arms=(sasrec gru4rec lightsans paup caser bias daily)
 mkdir -p "$folder"
 make --no-print-directory build >&2
 export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1}
 
 for arm in "${arms[@]}"; do
   of=(--recommender "$arm")
-  unset SERALM_RECOMMENDER_LAYERS SERALM_RECOMMENDER_INNER SERALM_RECOMMENDER_MAX_LEN
+  unset SERALM_RECOMMENDER_LAYERS SERALM_RECOMMENDER_INNER SERALM_RECOMMENDER_MAX_LEN SERALM_RECOMMENDER_HISTORY_BIAS SERALM_TRAINER_REPLAY
   case $arm in
-  sasrec | lightsans | paup) ;;
+  sasrec) ;;
+  bias) of=(--recommender sasrec) && export SERALM_RECOMMENDER_HISTORY_BIAS=true ;;
+  lightsans | paup) export SERALM_TRAINER_REPLAY=1 ;;
   gru4rec) export SERALM_RECOMMENDER_LAYERS=1 SERALM_RECOMMENDER_INNER=128 ;;
   caser) export SERALM_RECOMMENDER_MAX_LEN=10 ;;
   daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-10}" --limit "${LIMIT:-200000}") ;;

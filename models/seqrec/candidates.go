@@ -3,24 +3,25 @@ package seqrec
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 
 	"seralm/models/tensor"
 	"seralm/models/vocab"
 )
 
-// candidates are the items of a sampled softmax, rows counted from vocab.FirstItem.
+// candidates are the items of a sampled softmax, and all that its step knows of the item
+// table: the rows that are no items, what the batch names, and what was drawn.
 type candidates struct {
-	rows []int64
-	// named is how many of them, the first, the batch names. Each of the others was drawn
-	// and stands for weight items.
+	rows []int64 // of the item table; nil: all of it
+	// named is how many of them, the first, stand for themselves. Each of the others was
+	// drawn and stands for weight items.
 	named  int
 	weight float64
-	place  map[int64]int64 // of a row among rows
+	place  map[int64]int64 // of a row of the item table among rows
 }
 
 // sample returns the candidates of a step on a table of so many items: all that the batch
-// names, in histories or as targets, and n more, drawn uniformly without replacement.
+// names, in histories or as targets (which are counted from vocab.FirstItem), and n more,
+// drawn uniformly without replacement.
 //
 // An item that is drawn with probability n / items and then weighs its inverse leaves the
 // sum under a softmax unbiased (the logQ correction of Bengio and Senecal, 2008). What the
@@ -35,15 +36,16 @@ func sample(groups []*group, targets []int64, items, n int, seed uint64) candida
 			c.rows = append(c.rows, row)
 		}
 	}
+	for row := range int64(vocab.FirstItem) {
+		add(row)
+	}
 	for _, g := range groups {
-		for _, id := range g.ids {
-			if id >= vocab.FirstItem {
-				add(id - vocab.FirstItem)
-			}
+		for _, row := range g.ids {
+			add(row)
 		}
 	}
-	for _, row := range targets {
-		add(row)
+	for _, t := range targets {
+		add(vocab.FirstItem + t)
 	}
 	c.named = len(c.rows)
 	r := rand.New(rand.NewPCG(seed, 0x5a))
@@ -54,31 +56,32 @@ func sample(groups []*group, targets []int64, items, n int, seed uint64) candida
 			row = int64(last)
 		}
 		drawn[row] = true
-		add(row)
+		add(vocab.FirstItem + row)
 	}
 	return c
 }
 
-// ask puts a question about all items to the candidates alone, which are these rows.
-func (c candidates) ask(s *tensor.Scope, q question, rows *tensor.Tensor) question {
-	q.items = s.IndexSelect(q.items, 0, rows)
-	q.targets = c.places(q.targets)
-	q.seen = slices.Clone(q.seen)
-	for i := range q.seen {
-		q.seen[i].at = c.places(q.seen[i].at)
+// rename has groups and targets name the candidates' places in place of rows of the item
+// table.
+func (c candidates) rename(groups []*group, targets []int64) {
+	for _, g := range groups {
+		for i, row := range g.ids {
+			g.ids[i] = c.place[row]
+		}
+	}
+	for i, t := range targets {
+		targets[i] = c.place[vocab.FirstItem+t] - vocab.FirstItem
+	}
+}
+
+// logWeights [1, C] of the candidates that are items; nil where all are.
+func (c candidates) logWeights(s *tensor.Scope) *tensor.Tensor {
+	if c.rows == nil {
+		return nil
 	}
 	weights := make([]float32, len(c.rows))
 	for i := c.named; i < len(weights); i++ {
 		weights[i] = float32(math.Log(c.weight))
 	}
-	q.logWeights = s.F32(weights, 1, int64(len(weights)))
-	return q
-}
-
-func (c candidates) places(rows []int64) []int64 {
-	rows = slices.Clone(rows)
-	for i, r := range rows {
-		rows[i] = c.place[r]
-	}
-	return rows
+	return s.F32(weights[vocab.FirstItem:], 1, int64(len(weights)-vocab.FirstItem))
 }

@@ -20,17 +20,21 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 	if n == 0 {
 		return Loss{}, nil
 	}
+	var drawn candidates
+	if m.opts.Negatives > 0 {
+		drawn = sample(groups, targets, m.rows-vocab.FirstItem, m.opts.Negatives, mix(m.opts.Seed, step))
+		drawn.rename(groups, targets)
+	}
 	var loss answer
 	var norm float64
 	err = m.thread.Do(func(s *tensor.Scope) {
 		s.Seed(mix(m.opts.Seed, step))
 		var items, table, hidden, penalty *tensor.Tensor
 		s.Grad(func() {
-			items = m.items(s, m.opts.IDDropout)
-			table = items
-			if m.knowledge != nil {
+			items = m.items(s, m.opts.IDDropout, drawn.rows)
+			if table = items; m.knowledge != nil || drawn.rows != nil {
 				// What histories and candidates do to the rows meets here, and goes on
-				// to the tower's parameters in one pass.
+				// to the parameters in one pass.
 				table = s.Leaf(items)
 			}
 			var parts []*tensor.Tensor
@@ -42,15 +46,9 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 				penalty = e.penalty(pass{Scope: s, params: m.params})
 			}
 		})
-		q := question{items: m.realItems(s, table), hidden: hidden, targets: targets, rho: m.rho(s)}
+		q := question{items: realItems(s, table), hidden: hidden, targets: targets, logWeights: drawn.logWeights(s), rho: m.rho(s)}
 		if m.opts.HistoryBias {
 			q.seen = histories(groups)
-		}
-		var drawn *tensor.Tensor // rows of the table; nil: all
-		if m.opts.Negatives > 0 {
-			c := sample(groups, targets, m.rows-vocab.FirstItem, m.opts.Negatives, mix(m.opts.Seed, step))
-			drawn = s.I64(c.rows, int64(len(c.rows)))
-			q = c.ask(s, q, drawn)
 		}
 		loss = crossEntropy(s, q)
 		if !finite(loss.nll) {
@@ -65,12 +63,8 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 		}
 		s.BackwardFrom(outputs, gradients)
 		byTable := s.Gradient(table)
-		if drawn == nil {
-			s.AddInPlace(m.realItems(s, byTable), loss.items)
-		} else {
-			s.IndexAddInPlace(m.realItems(s, byTable), 0, drawn, loss.items)
-		}
-		if m.knowledge != nil {
+		s.AddInPlace(realItems(s, byTable), loss.items)
+		if table != items {
 			s.BackwardFrom([]*tensor.Tensor{items}, []*tensor.Tensor{byTable})
 		}
 		adam := tensor.DefaultAdam(m.opts.LearningRate)
@@ -89,8 +83,8 @@ func (m *Model) Learn(_ context.Context, batch []Sequence, step uint64) (Loss, e
 }
 
 // realItems are the rows of a table that can be targets.
-func (m *Model) realItems(s *tensor.Scope, table *tensor.Tensor) *tensor.Tensor {
-	return s.Narrow(table, 0, vocab.FirstItem, int64(m.rows-vocab.FirstItem))
+func realItems(s *tensor.Scope, table *tensor.Tensor) *tensor.Tensor {
+	return s.Narrow(table, 0, vocab.FirstItem, table.Dim(0)-vocab.FirstItem)
 }
 
 // encode returns the hidden states [n, d] at the positions that g names, of histories

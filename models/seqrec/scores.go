@@ -25,7 +25,7 @@ func (m *Model) Scores(_ context.Context, histories [][]int32) ([][]float32, err
 	}
 	sort.SliceStable(order, func(a, b int) bool { return len(histories[order[a]]) < len(histories[order[b]]) })
 	err := m.thread.Do(func(s *tensor.Scope) {
-		table := m.items(s, 0)
+		table := m.items(s, 0, nil)
 		for len(order) > 0 {
 			some := order[:min(len(order), scoreRows)]
 			order = order[len(some):]

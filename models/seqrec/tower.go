@@ -21,36 +21,47 @@ func (m *Model) towerShapes() []shaped {
 	return []shaped{{idWeight, []int64{d, d}, identity}, {idBias, []int64{d}, zeros}, {tower.Weight, []int64{d, k}, zeros}}
 }
 
-// items returns the representations e_i [R, d] of all rows; a Base's are its item table.
+// items returns the representations e_i [R, d] of rows of the item table, of all of them
+// where rows is nil; a Base's are the table.
 //
 // With probability idDropout an item's id is dropped: for this pass the unknown row takes
 // its place, in histories and among the candidates alike, so that the unknown row and
 // the knowledge learn to do without it. An item without a vector keeps its id: nothing
 // else tells it from others.
-func (m *Model) items(s *tensor.Scope, idDropout float64) *tensor.Tensor {
+func (m *Model) items(s *tensor.Scope, idDropout float64, rows []int64) *tensor.Tensor {
 	ids := m.params.Get(itemTable)
 	if m.knowledge == nil {
+		if rows != nil {
+			ids = s.Embedding(ids, s.I64(rows, int64(len(rows))))
+		}
 		return ids
 	}
-	rows := int64(m.rows)
+	n := s.Narrow(m.knowledge.table, 0, 0, int64(m.rows))
+	if rows != nil {
+		n = s.IndexSelect(n, 0, s.I64(rows, int64(len(rows))))
+	}
 	if idDropout > 0 {
-		kept := make([]int64, rows)
-		for r, u := range s.Values(s.Uniform(rows)) {
-			kept[r] = int64(r)
-			if m.knowledge.vectors[r] != nil && float64(u) < idDropout {
-				kept[r] = vocab.Unknown
+		kept := make([]int64, n.Dim(0))
+		for i, u := range s.Values(s.Uniform(n.Dim(0))) {
+			if kept[i] = int64(i); rows != nil {
+				kept[i] = rows[i]
+			}
+			if m.knowledge.vectors[kept[i]] != nil && float64(u) < idDropout {
+				kept[i] = vocab.Unknown
 			}
 		}
-		ids = s.Embedding(ids, s.I64(kept, rows))
+		rows = kept
 	}
-	n := s.Narrow(m.knowledge.table, 0, 0, rows)
+	if rows != nil {
+		ids = s.Embedding(ids, s.I64(rows, int64(len(rows))))
+	}
 	return s.Add(s.Linear(ids, m.params.Get(idWeight), m.params.Get(idBias)), s.Linear(n, m.params.Get(tower.Weight), nil))
 }
 
 // publish turns the weights in state into what a scorer reads: the item table folded,
 // as a Base has it, and what makes a row for an item that has only a vector.
 func (m *Model) publish(s *tensor.Scope, state map[string]snapshot.Tensor) {
-	folded := s.Values(m.items(s, 0))
+	folded := s.Values(m.items(s, 0, nil))
 	if !m.encoder.causal() { // padding is seen, as nothing
 		clear(folded[vocab.Padding*m.hyper.Dim : (vocab.Padding+1)*m.hyper.Dim])
 	}
