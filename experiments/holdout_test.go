@@ -190,11 +190,9 @@ func TestAHiddenItemIsFoundByItsText(t *testing.T) {
 	}
 	c, err := Compare(r, "base", r, "told")
 	require.NoError(t, err)
-	for _, d := range c {
-		if d.Metric == "log_p" {
-			require.Positive(t, d.Low, d.Metric)
-		}
-	}
+	at := slices.IndexFunc(c, func(d Comparison) bool { return d.Metric == "log_p" })
+	require.GreaterOrEqual(t, at, 0)
+	require.Positive(t, c[at].Low)
 	require.Greater(t, r.Arms[2].mean("masked_hit@10"), 0.9, "ten films are of the kind")
 }
 

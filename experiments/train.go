@@ -42,7 +42,7 @@ func (t Training) validate() error {
 // Epoch is a point of a learning curve.
 type Epoch struct {
 	Epoch      int                `json:"epoch"`
-	Loss       float64            `json:"loss"` // mean -log p(y|x) per target while learning
+	Loss       float64            `json:"loss"` // mean -log p(y|x) per target while learning; with negatives, of the sampled softmax: lower, and not to be compared
 	Validation map[string]float64 `json:"validation"`
 	Seconds    float64            `json:"seconds"` // since the beginning
 }

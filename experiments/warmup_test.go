@@ -18,7 +18,7 @@ func TestAWarmUpTeachesReadyTexts(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "ready.json")
 	require.NoError(t, os.WriteFile(ready, []byte(`{"a": "yes", "c": "yes", "d": "yes", "nobody's": "no"}`), 0o600))
 	begin := func(dir string, iterations int) *Aligner {
-		a := small(t, d, func(c *config.Config) { c.Alignment.Temperature, c.Alignment.LearningRate = 1, 0.1 })
+		a := small(t, d, func(c *config.Config) { c.Alignment.Temperature, c.Alignment.LearningRate = 1, 0.03 })
 		var err error
 		a.WarmUp, err = ReadWarmUp(ready, iterations)
 		require.NoError(t, err)

@@ -140,11 +140,46 @@ func compareWithDifferences(t *testing.T, m *Model, state map[string]snapshot.Te
 		for range 3 {
 			check(p.name, r.IntN(len(state[p.name].Data)))
 		}
+		along(t, loss, state[p.name].Data, gradient[p.name], p.name)
 	}
 	for i := range 4 {
 		check(itemTable, vocab.Unknown*m.hyper.Dim+i)
 	}
 	return gradient
+}
+
+// along takes the difference in a gradient's own direction, where its norm must be the
+// slope: a part that is missing or has another scale shows there, however small each
+// entry is.
+func along(t *testing.T, loss func() float64, w, g []float32, name string) {
+	t.Helper()
+	norm := 0.0
+	for _, v := range g {
+		norm += float64(v) * float64(v)
+	}
+	norm = math.Sqrt(norm)
+	if norm < 1e-5 {
+		// A bias of what a softmax is taken over moves all its terms alike.
+		require.Regexp(t, `multi_head_attention\.(key|query|pos_q_linear)\.bias$`, name, "it has a gradient")
+		return
+	}
+	was := slices.Clone(w)
+	step := func(h float64) float64 {
+		for i := range w {
+			w[i] = was[i] + float32(h*float64(g[i])/norm)
+		}
+		return loss()
+	}
+	const h = 1e-3
+	down, base, up := step(-h), step(0), step(h)
+	copy(w, was)
+	slope := (up - down) / (2 * h)
+	for _, side := range []float64{(up - base) / h, (base - down) / h} { // see check
+		if math.Abs(side-norm) < math.Abs(slope-norm) {
+			slope = side
+		}
+	}
+	require.InDelta(t, norm, slope, 0.01*norm+5e-4, "%s, along its gradient", name)
 }
 
 func lossOf(t *testing.T, m *Model, batch []Sequence) float64 {

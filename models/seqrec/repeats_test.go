@@ -37,6 +37,9 @@ func TestTheHistoryBiasGradientMatchesFiniteDifferences(t *testing.T) {
 	for _, o := range []Options{{HistoryBias: true}, {HistoryBias: true, Negatives: 3}, {HistoryBias: true, Negatives: 3, Knowledge: tinyKnowledge, IDDropout: 0.3}} {
 		for _, h := range []Hyper{tiny, tinies[2]} {
 			m := newTiny(t, h, o)
+			if o.Knowledge > 0 {
+				m = withKnowledge(t, h, o)
+			}
 			state := stir(t, m)
 			batch := randomBatch(rand.New(rand.NewPCG(2, 2)), 5, 12)
 			gradient := compareWithDifferences(t, m, state, batch)

@@ -76,7 +76,9 @@ func (p *Params) must(name string) *param {
 }
 
 // Grow appends rows to a table: capacity doubles when it is spent, so that a
-// vocabulary of n costs O(n) copies in all. Moments of new rows are zero.
+// vocabulary of n costs O(n) copies in all. Moments of new rows are zero; as Adam's
+// correction for that goes by the steps of all, their first updates are up to six times as
+// large as its rate. So are those of a row of the beginning that comes up late.
 func (p *Params) Grow(s *Scope, name string, rows []float32) {
 	q := p.must(name)
 	width := int64(1)

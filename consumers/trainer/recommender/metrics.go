@@ -17,7 +17,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		step:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_step", Help: "Micro-batches learnt since the model began."}),
-		loss:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_loss", Help: "Mean -log p per target of the last step, nats, before its update."}),
+		loss:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_loss", Help: "Mean -log p per target of the last step, nats, before its update. With recommender.negatives, of the sampled softmax: lower than of all items."}),
 		lag:           prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_lag_records", Help: "Interactions in the log that are not learnt yet."}),
 		samplesLag:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_samples_lag_records", Help: "Offsets of the samples topic that are not learnt yet: samples, and the marks of their transactions."}),
 		items:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "seralm_trainer_items", Help: "Items that have a row of the item table."}),
