@@ -141,6 +141,7 @@ type Recommender struct {
 	Negatives int `yaml:"negatives" env:"NEGATIVES"`
 	// HistoryBias learns one number that an item's score gains for being in the user's
 	// history: negative where people do not come back to an item, positive where they do.
+	// On streams it is worth turning on (docs/RESULTS.md); RecBole's models have none.
 	HistoryBias bool `yaml:"history_bias" env:"HISTORY_BIAS"`
 	// Sizes of one architecture each, which the others do not look at.
 	Interests  int `yaml:"k_interests" env:"K_INTERESTS"` // LightSANs: what a history is condensed to

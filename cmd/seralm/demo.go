@@ -54,10 +54,11 @@ how a film that nobody has seen finds its audience by what is written about it.`
 				return err
 			}
 			// A hundred thousand events in steps of the default size are 400 steps, which
-			// teach a new model little: more of them, and larger.
+			// teach a new model little: more of them, and larger. And nobody rates a film twice.
 			def := config.Default()
 			if def.Recommender.KnowledgeDim = cfg.Recommender.KnowledgeDim; cfg.Trainer == def.Trainer && cfg.Recommender == def.Recommender {
 				cfg.Trainer.BatchEvents, cfg.Recommender.LearningRate, cfg.Recommender.Dropout = 64, 3e-3, 0.5
+				cfg.Recommender.HistoryBias = true
 			}
 			show.out, show.began = cmd.OutOrStdout(), time.Now()
 			return show.run(cmd.Context(), cfg)
