@@ -7,8 +7,8 @@
 # amazon-beauty or yelp. The result is written seed by seed: the same command goes on
 # where it was interrupted. `seralm eval table RESULT.json` prints it.
 #
-# RECOMMENDER is one of the five, popularity or transitions; with -bias after it, of SASRec
-# and the others, it learns a bias for items of the history, and is an arm of that name.
+# RECOMMENDER is one of the five, popularity or transitions. Of the five, one with -bias
+# after its name learns a bias for items of the history, one with -title reads items' titles.
 #
 # An epoch of a causal architecture (sasrec, gru4rec) learns all positions of all users, in
 # steps of 64 sequences; of the others a sample, as many as there are pieces of L items, so it is L
@@ -36,15 +36,15 @@ export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1} SE
 . bench/sizes.sh
 
 for arm in "${all[@]}"; do
-  name=${arm%-bias} of=("${stop[@]}" --epochs 100 --batch 64)
+  name=${arm%-*} of=("${stop[@]}" --epochs 100 --batch 64)
   case $name in
   lightsans | paup | caser) of=("${stop[@]}" --epochs 2000 --batch $many) && of[1]=$((3 * of[1])) ;;
   esac
   unset SERALM_RECOMMENDER_HISTORY_BIAS
-  if [ "$arm" != "$name" ]; then
-    export SERALM_RECOMMENDER_HISTORY_BIAS=true
-    of+=(--arm "$name, history bias")
-  fi
+  case $arm in
+  *-bias) export SERALM_RECOMMENDER_HISTORY_BIAS=true && of+=(--arm "$name, history bias") ;;
+  *-title) of+=(--knowledge title) ;;
+  esac
   sizes "$name"
   bin/seralm eval leaveoneout --dataset "$SERALM_DATA/$set_name" "${columns[@]}" \
     --recommender "$name" "${of[@]}" --seeds "$seeds" --json "$result"
