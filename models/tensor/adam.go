@@ -1,47 +1,10 @@
 package tensor
 
-/*
-#include <math.h>
-#include <stddef.h>
-
-// Of a large item table the passes over memory are what a step waits for, and each
-// operation of libtorch is one: as those, Adam is 22 reads and writes of a table. Here it is
-// seven, in the widest registers that the processor has.
-#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3", "no-math-errno", "no-trapping-math")))
-
-enum { lanes = 16, block = 4096 };
-
-WIDEST static double squares(const float *restrict g, size_t n) {
-	double sum = 0;
-	for (size_t at = 0; at < n; at += block) {
-		size_t end = at + block < n ? at + block : n, i = at;
-		float lane[lanes] = {0};
-		for (; i + lanes <= end; i += lanes)
-			for (int k = 0; k < lanes; k++) lane[k] += g[i + k] * g[i + k];
-		for (; i < end; i++) lane[0] += g[i] * g[i];
-		for (int k = 0; k < lanes; k++) sum += lane[k];
-	}
-	return sum;
-}
-
-typedef struct { float scale, beta1, beta2, eps, decay, rate, root; } adam_step;
-
-WIDEST static void adam(float *restrict w, float *restrict m, float *restrict v, float *restrict g, size_t n, adam_step o) {
-	for (size_t i = 0; i < n; i++) {
-		float x = g[i] * o.scale;
-		float first = m[i] + (1 - o.beta1) * (x - m[i]), second = v[i] + (1 - o.beta2) * (x * x - v[i]);
-		m[i] = first;
-		v[i] = second;
-		w[i] -= w[i] * o.decay + o.rate * first / (sqrtf(second) * o.root + o.eps);
-		g[i] = 0;
-	}
-}
-*/
+// #include "adam.h"
 import "C"
 
 import (
 	"math"
-	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
 )
@@ -98,7 +61,7 @@ func squares(s *Scope, g *Tensor) float64 {
 	if !s.inMemory(g) {
 		return s.Value(s.Sum(s.Square(g)))
 	}
-	return float64(C.squares(floats(g), C.size_t(g.Numel())))
+	return float64(C.adam_squares(floats(g), C.size_t(g.Numel())))
 }
 
 // update moves the parameter and clears its gradient.
@@ -107,7 +70,7 @@ func (l learning) update(s *Scope, o Adam, step int64, scale float64) {
 	correction1, correction2 := 1-math.Pow(o.Beta1, t), 1-math.Pow(o.Beta2, t)
 	rate, root, decay := o.LearningRate/correction1, 1/math.Sqrt(correction2), o.LearningRate*o.WeightDecay
 	if s.inMemory(l.value, l.m, l.v, l.g) {
-		C.adam(floats(l.value), floats(l.m), floats(l.v), floats(l.g), C.size_t(l.g.Numel()), C.adam_step{
+		C.adam_update(floats(l.value), floats(l.m), floats(l.v), floats(l.g), C.size_t(l.g.Numel()), C.adam_step{
 			scale: C.float(scale), beta1: C.float(o.Beta1), beta2: C.float(o.Beta2), eps: C.float(o.Eps),
 			decay: C.float(decay), rate: C.float(rate), root: C.float(root),
 		})
@@ -136,4 +99,4 @@ func (s *Scope) inMemory(all ...*Tensor) bool {
 	return true
 }
 
-func floats(t *Tensor) *C.float { return (*C.float)(unsafe.Pointer(lib.AtDataPtr(t.c))) }
+func floats(t *Tensor) *C.float { return (*C.float)(lib.AtDataPtr(t.c)) }
