@@ -141,5 +141,9 @@ func (d *datasetFlags) open(cmd *cobra.Command) (*dataset.Dataset, error) {
 		return nil, err
 	}
 	d.o.Columns = columns
-	return dataset.Open(cmd.Context(), d.o)
+	data, err := dataset.Open(cmd.Context(), d.o)
+	if err == nil && data.Summary().ByID {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: every user's items stand in the order of their ids, which is no order of time: what is measured or learnt here of sequences means little; give it times or positions\n", data.Name())
+	}
+	return data, err
 }

@@ -41,7 +41,7 @@ func TestPublicSets(t *testing.T) {
 		},
 		"Amazon Toys, an order only": {
 			Options{Path: "amazon-toys"},
-			Summary{Format: CSV, Times: Synthetic, Interactions: 167_597, Users: 19_412, Items: 11_924, Listed: 11_924},
+			Summary{Format: CSV, Times: Synthetic, Interactions: 167_597, Users: 19_412, Items: 11_924, Listed: 11_924, ByID: true},
 		},
 		"Amazon Beauty, an order only": {
 			Options{Path: "amazon-beauty"},

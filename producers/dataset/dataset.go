@@ -49,6 +49,7 @@ type Summary struct {
 	Duplicates   int   // interactions equal to another in user, item, value and time
 	SamePosition int   // interactions at a position that their user has already used
 	Gaps         int   // jumps in users' positions
+	ByID         bool  // every user's items stand in the order of their ids, which is no order of time
 
 	Bytes int64 // memory held, roughly
 }
@@ -200,7 +201,26 @@ func (d *Dataset) summarise() {
 		}
 	}
 	s.Interactions = len(t.events)
+	s.ByID = t.byID()
 	s.First, s.Last = d.Time(0), d.Time(len(t.events)-1)
 	const perName = 64 // string headers, and the map's entry
 	s.Bytes = int64(cap(t.events))*int64(unsafe.Sizeof(event{})) + t.idBytes + perName*int64(len(t.users.ids)+len(t.items.ids))
+}
+
+// someSteps is how many steps from an item to the next tell an order by id from chance.
+const someSteps = 100
+
+// byID says that no user takes an item whose id, as text, is before that of the item before.
+func (t *table) byID() bool {
+	last, steps := map[uint32]uint32{}, 0
+	for _, e := range t.events {
+		if before, ok := last[e.user]; ok && before != e.item {
+			if t.items.ids[e.item] < t.items.ids[before] {
+				return false
+			}
+			steps++
+		}
+		last[e.user] = e.item
+	}
+	return steps >= someSteps
 }

@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +129,30 @@ func TestFillTimesOverTheWidestSpan(t *testing.T) {
 	}
 	require.Equal(t, len(one)-2, s.Filled)
 	require.InDelta(t, maxTime/2, one[len(one)/2].time, float64(time.Hour/time.Millisecond))
+}
+
+// Lists of items that somebody sorted are no sequences, whatever their positions say.
+func TestAnOrderByIDIsNamed(t *testing.T) {
+	table := func(descend int) string {
+		var b strings.Builder
+		b.WriteString("user_id,item_id,position\n")
+		for u := range 40 {
+			for k := range 5 {
+				item := 10*k + u%10
+				if u == descend && k == 3 {
+					item = 5
+				}
+				fmt.Fprintf(&b, "u%d,i%03d,%d\n", u, item, k)
+			}
+		}
+		return b.String()
+	}
+	byID := func(interactions string) bool {
+		d, err := Open(t.Context(), Options{Path: write(t, map[string]string{"interactions.csv": interactions})})
+		require.NoError(t, err)
+		return d.Summary().ByID
+	}
+	require.True(t, byID(table(-1)))
+	require.False(t, byID(table(7)))
+	require.False(t, byID("user_id,item_id,position\na,i1,0\na,i2,1\n"), "of so few it may be chance")
 }
