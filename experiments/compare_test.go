@@ -106,7 +106,7 @@ func TestTablesAndPlotsAreOfFiles(t *testing.T) {
 	require.Contains(t, svg.String(), "d a")
 	require.NoError(t, Plot(&png, "png", "log_p", path))
 	require.True(t, bytes.HasPrefix(png.Bytes(), []byte("\x89PNG")))
-	streamed := "../docs/results/prequential-ml-1m.json"
+	streamed := "../docs/results/prequential-ml-1m-sasrec.json"
 	table.Reset()
 	require.NoError(t, Tables(&table, nil, streamed, streamed))
 	require.Equal(t, 1, strings.Count(table.String(), "| ml-1m | transitions | 497319 | 0.1825 | 0.0945 |"), table.String())
