@@ -32,6 +32,18 @@ type Journal struct {
 	Next  int64   // where the journal goes on after all of it
 }
 
+// Replay has learn take the steps in order, until ctx ends, it fails or says stop. behind
+// are those that are left: a model that is behind its journal is older than what is published.
+func (j Journal) Replay(ctx context.Context, learn func(context.Context, Entry) (stop bool, err error)) (behind int, stop bool, err error) {
+	behind = len(j.Steps)
+	for err == nil && !stop && behind > 0 && ctx.Err() == nil {
+		if stop, err = learn(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
+			behind--
+		}
+	}
+	return behind, stop, err
+}
+
 // Read reads the steps topic from offset `from` to its end and returns the steps of the
 // model above `after`. It is called after older writers of the model were fenced, so
 // nothing it has not seen can still be committed. setting is the configuration's key of

@@ -122,12 +122,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	t.letters = stream.NewDeadLetters(side, t.names, "policy", t.opts.Registry)
 
 	t.log.Info("policy trainer started", "epoch", t.epoch, "step", t.learner.Step, "steps_to_replay", len(j.Steps))
-	stop, behind := false, len(j.Steps)
-	for err == nil && !stop && behind > 0 && ctx.Err() == nil {
-		if stop, err = t.replay(ctx, j.Steps[len(j.Steps)-behind]); err == nil {
-			behind--
-		}
-	}
+	behind, stop, err := j.Replay(ctx, t.replay)
 	if behind == 0 {
 		t.journalNext = j.Next
 	}
@@ -137,7 +132,6 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if err != nil && (t.torn || ctx.Err() == nil) {
 		return err
 	}
-	// One that is behind its journal is older than what is published.
 	return t.finish(behind == 0)
 }
 

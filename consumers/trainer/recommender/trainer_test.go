@@ -362,16 +362,22 @@ func TestDeletedEventsAreALoudFailure(t *testing.T) {
 	require.Positive(t, lost.Count())
 }
 
+// learntAndLost learns so many events and loses the checkpoints. It returns the last step
+// and what they held.
+func learntAndLost(t *testing.T, cfg config.Config, events int) (last int64, model, sequencer string) {
+	t.Helper()
+	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool { last = p.Step; return p.Events == distinct(events) }))
+	model, sequencer = state(t, cfg)
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	return last, model, sequencer
+}
+
 // Which items had a row in a step is journalled with it: a limit that was changed since
 // decides nothing of what was learnt before.
 func TestTheJournalIsLearntAgainWithTheLimitOfItsTime(t *testing.T) {
 	cfg := cluster(t)
 	produce(t, cfg, 0, 400)
-	var last int64
-	until := func(p Progress) bool { last = p.Step; return p.Events == distinct(400) }
-	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), until))
-	model, sequencer := state(t, cfg)
-	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
+	last, model, sequencer := learntAndLost(t, cfg, 400)
 	cfg.Trainer.MaxItems, cfg.Trainer.AdmitAfter = 16, 3
 	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), func(p Progress) bool {
 		require.True(t, p.Replayed)
@@ -436,14 +442,9 @@ func TestATrainerThatLostEverythingPublishesWhatReadersTake(t *testing.T) {
 func TestALongReplayCanBeInterrupted(t *testing.T) {
 	cfg := cluster(t)
 	produce(t, cfg, 0, 400)
-	var last int64
-	until := func(p Progress) bool { last = p.Step; return p.Events == distinct(400) }
-	require.NoError(t, run(t.Context(), cfg, prometheus.NewRegistry(), until))
-	model, sequencer := state(t, cfg)
+	last, model, sequencer := learntAndLost(t, cfg, 400)
 	snapshots := len(published(t, cfg))
-
 	require.Greater(t, last, int64(3*cfg.Trainer.CheckpointN))
-	require.NoError(t, os.RemoveAll(filepath.Join(cfg.DataDir, "checkpoints")))
 	first := int64(1)
 	for _, end := range []int64{2 * int64(cfg.Trainer.CheckpointN), 2*int64(cfg.Trainer.CheckpointN) + 3, last} {
 		at := first
