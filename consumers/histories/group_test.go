@@ -85,16 +85,17 @@ func TestMembersThatComeAndGoUnderLoadLoseAndRepeatNothing(t *testing.T) {
 		}
 	}
 	s.caughtUp()
-	applied, duplicate := 0, 0
+	applied, duplicate, old := 0, 0, 0
 	for _, m := range running {
 		m.leave()
 	}
 	for _, m := range all {
 		applied += m.applied()
 		duplicate += m.duplicate()
+		old += m.old()
 	}
 	s.requireView()
-	t.Logf("%d members", len(all))
+	t.Logf("%d members, %d events applied, %d repeated, %d read again", len(all), applied, duplicate, old)
 	require.Equal(t, n*9/10, applied)
 	require.Equal(t, n/10, duplicate)
 }

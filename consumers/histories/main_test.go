@@ -169,6 +169,7 @@ func (m *member) failure() error {
 
 func (m *member) applied() int   { return int(testutil.ToFloat64(m.metrics.once)) }
 func (m *member) duplicate() int { return int(testutil.ToFloat64(m.metrics.again)) }
+func (m *member) old() int       { return int(testutil.ToFloat64(m.metrics.old)) }
 
 func (m *member) partitions() []int32 {
 	m.mu.Lock()

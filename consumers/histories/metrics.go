@@ -18,12 +18,13 @@ type metrics struct {
 	visible prometheus.Histogram
 	once    prometheus.Counter
 	again   prometheus.Counter
+	old     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	events := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "seralm_histories_events_total",
-		Help: "Interactions by what became of them: applied, or duplicate (its source and id were seen before).",
+		Help: "Interactions by what became of them: applied, duplicate (its source and id were seen before), or old (the view held it, as after an answer of Redis that was lost).",
 	}, []string{"result"})
 	m := &metrics{
 		lag: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		once:  events.WithLabelValues("applied"),
 		again: events.WithLabelValues("duplicate"),
+		old:   events.WithLabelValues("old"),
 	}
 	reg.MustRegister(m.lag, m.visible, events)
 	return m
@@ -50,6 +52,8 @@ func (m *metrics) applied(verdicts []feature.Verdict, produced []time.Time, now 
 			m.visible.Observe(now.Sub(produced[i]).Seconds())
 		case feature.Duplicate:
 			m.again.Inc()
+		case feature.Old:
+			m.old.Inc()
 		}
 	}
 }

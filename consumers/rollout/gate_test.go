@@ -50,7 +50,9 @@ func TestItIsJudgedByWhatWasNotLearnt(t *testing.T) {
 	require.LessOrEqual(t, d.Evidence.Warm.Events, 120)
 	require.Equal(t, drafted, d.Evidence.Items)
 	require.Positive(t, d.Evidence.Cold.Low)
-	require.InDelta(t, 1, testutil.ToFloat64(g.metrics.decisions.WithLabelValues("promote")), 0)
+	s.eventually("it counts its decision", func() bool { // after it is written
+		return testutil.ToFloat64(g.metrics.decisions.WithLabelValues("promote")) == 1
+	})
 	require.InDelta(t, d.Evidence.Cold.Low, testutil.ToFloat64(g.metrics.change.WithLabelValues("cold", "low")), 1e-9)
 	r.leave()
 
