@@ -30,7 +30,9 @@ func TestBadFiles(t *testing.T) {
 		"knowledge_dim":    {"recommender.knowledge_dim is -384", "between 0 and"},
 		"other_encoder":    {"recommender.knowledge_dim is 0", "length of knowledge.encoder's vectors"},
 		"id_dropout":       {"recommender.id_dropout is 1", "below 1"},
-		"no_port":          {`kafka.brokers is "kafka-1"`, "host:port"},
+		"no_port":          {`kafka.brokers is "kafka-1"`, `kafka.brokers is "kafka-2:kafka"`, "host:port"},
+		"no_mechanism":     {`kafka.sasl.mechanism is ""`, "kafka.tls.enabled is false"},
+		"two_documents":    {"a second document", "write all into one"},
 		"history_deadline": {"serving.history_deadline", "at most serving.deadline"},
 		"half_mtls":        {"kafka.tls.cert_file", "kafka.tls.key_file"},
 		"knowledge":        {`knowledge.domain is "music"`, "movies, books, businesses, generic", "knowledge.top_p is 0", `knowledge.dtype is "int8"`, "knowledge.device"},
@@ -82,15 +84,38 @@ func TestEnvironmentOverridesFileOverridesDefault(t *testing.T) {
 	require.Equal(t, Default().Serving, c.Serving)
 }
 
+func TestWhatIsNotSetHasItsDefault(t *testing.T) {
+	for _, written := range []string{"", "# dim: 32\n", "---\n# dim: 32\n", "trainer:\n  # replay: 2\n", "trainer:\n  replay:\n", "log:\n---\n"} {
+		f := filepath.Join(t.TempDir(), "seralm.yml")
+		require.NoError(t, os.WriteFile(f, []byte(written), 0o600))
+		c, err := Load(f, nil)
+		require.NoError(t, err, written)
+		require.Equal(t, Default(), c, written)
+	}
+}
+
 func TestMisspeltVariableIsAnError(t *testing.T) {
 	_, err := Load("", []string{"SERALM_RECOMENDER_DIM=32"})
 	require.ErrorContains(t, err, "SERALM_RECOMENDER_DIM")
 }
 
 func TestUnparsableVariableNamesIt(t *testing.T) {
-	_, err := Load("", []string{"SERALM_RECOMMENDER_DIM=wide"})
-	require.ErrorContains(t, err, "Dim")
-	require.ErrorContains(t, err, "wide")
+	for variable, want := range map[string]string{
+		"SERALM_RECOMMENDER_DIM=wide":   "wide",
+		"SERALM_KAFKA_TLS_ENABLED=yep":  "yep",
+		"SERALM_TRAINER_LINGER=parsecs": "(write 250ms, 5s, 10m, 24h)",
+	} {
+		_, err := Load("", []string{variable})
+		name, _, _ := strings.Cut(variable, "=")
+		require.ErrorContains(t, err, name)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestAListInAVariableMayHaveBlanks(t *testing.T) {
+	c, err := Load("", []string{"SERALM_KAFKA_BROKERS=a:1, b:2"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a:1", "b:2"}, c.Kafka.Brokers)
 }
 
 func TestMissingFileSaysSo(t *testing.T) {

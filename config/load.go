@@ -1,9 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"reflect"
 	"sort"
 	"strings"
 	"time"
@@ -14,6 +17,9 @@ import (
 
 // EnvPrefix begins every environment variable that SeRALM reads.
 const EnvPrefix = "SERALM_"
+
+// durations is the remedy for one that is not understood.
+const durations = "(write 250ms, 5s, 10m, 24h)"
 
 // foreign are variables with our prefix that configure something other than a
 // running process: set-up, benches and tests.
@@ -64,10 +70,18 @@ func decode(data []byte, c *Config) error {
 	if len(strings.TrimSpace(string(data))) == 0 {
 		return nil
 	}
-	err := yaml.UnmarshalWithOptions(data, c, yaml.Strict(), yaml.CustomUnmarshaler(duration(string(data))))
-	if err != nil {
+	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.CustomUnmarshaler(duration(string(data))))
+	defaults := *c
+	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
 		// FormatError prints line, column and the offending line itself.
 		return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	if reflect.ValueOf(*c).IsZero() { // comments alone, which are decoded to nothing at all
+		*c = defaults
+	}
+	var more any
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return errors.New("it has a second document (after a line ---); write all into one")
 	}
 	return nil
 }
@@ -81,7 +95,7 @@ func duration(document string) func(*time.Duration, []byte) error {
 		parsed, err := time.ParseDuration(text)
 		if err != nil {
 			before, _, _ := strings.Cut(document, text)
-			return fmt.Errorf("line %d: %w (write 250ms, 5s, 10m, 24h)", 1+strings.Count(before, "\n"), err)
+			return fmt.Errorf("line %d: %w %s", 1+strings.Count(before, "\n"), err, durations)
 		}
 		*d = parsed
 		return nil
@@ -114,8 +128,25 @@ func overlay(c *Config, environ []string) error {
 		sort.Strings(unknown)
 		return fmt.Errorf("environment: no such setting: %s (`seralm config show --env` lists them all)", strings.Join(unknown, ", "))
 	}
-	if err := env.ParseWithOptions(c, opts); err != nil {
-		return fmt.Errorf("environment: %w", err)
+	for _, f := range fields { // one by one: the library's error names a field, and several have the same name
+		value, set := vars[f.Key]
+		if !set {
+			continue
+		}
+		opts.Environment = map[string]string{f.Key: value}
+		if err := env.ParseWithOptions(c, opts); err != nil {
+			var wrong env.ParseError
+			if errors.As(err, &wrong) {
+				err = wrong.Err
+				if wrong.Type == reflect.TypeFor[time.Duration]() {
+					err = fmt.Errorf("%w %s", err, durations)
+				}
+			}
+			return fmt.Errorf("environment: %s: %w", f.Key, err)
+		}
+	}
+	for i, b := range c.Kafka.Brokers {
+		c.Kafka.Brokers[i] = strings.TrimSpace(b) // of "a:1, b:2"
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -38,6 +39,7 @@ func (c Config) Validate() error {
 	v.oneOf("kafka.sasl.mechanism", k.SASL.Mechanism, "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 	v.check(k.SASL.Mechanism != "PLAIN" || k.TLS.Enabled, "kafka.sasl.mechanism", k.SASL.Mechanism, "SCRAM-SHA-512 or SCRAM-SHA-256 without kafka.tls, for PLAIN sends the password as it is")
 	v.check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username", k.SASL.Username, "set when kafka.sasl.mechanism is")
+	v.check(k.SASL.Mechanism != "" || k.SASL.Username == "" && k.SASL.Password == "", "kafka.sasl.mechanism", k.SASL.Mechanism, "SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN when a user or a password is given")
 	v.tls("kafka.tls", k.TLS)
 
 	if c.Redis.Addr != "" {
@@ -221,13 +223,17 @@ func (v *validator) device(key, got string) {
 }
 
 func (v *validator) address(key, got string) {
-	_, _, err := net.SplitHostPort(got)
-	v.check(err == nil, key, got, "host:port")
+	_, port, err := net.SplitHostPort(got)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	v.check(err == nil, key, got, "host:port, the port a number")
 }
 
 func (v *validator) tls(key string, t TLS) {
 	v.check((t.CertFile == "") == (t.KeyFile == ""), key+".cert_file", t.CertFile, "given together with "+key+".key_file")
 	v.check(t.Enabled || (t.CAFile == "" && t.CertFile == ""), key+".enabled", t.Enabled, "true when a certificate file is given")
+	v.check(t.Enabled || t.ServerName == "", key+".enabled", t.Enabled, "true when "+key+".server_name is given")
 }
 
 // plain says that the log takes the name.

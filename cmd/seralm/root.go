@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +29,27 @@ Kafka-protocol broker, an in-process Redis-protocol store, loopback HTTP.`,
 		replayCommand(), evalCommand(), loadtest.Command(), topicsCommand(), snapshotCommand(),
 		knowledgeCommand(), rolloutCommand(), alignCommand(), rebuildCommand(), configCommand(), versionCommand(),
 	)
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			c.RunE = choose
+		}
+	}
 	return root
+}
+
+// choose is what a command that only holds others does by itself. Left to cobra, one
+// that is misspelt prints the help and succeeds, and a script goes on.
+func choose(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return fmt.Errorf("%s: there is no command %q; there are %s", c.CommandPath(), args[0], strings.Join(names, ", "))
 }
 
 func versionCommand() *cobra.Command {
