@@ -66,9 +66,10 @@ func topics(cfg config.Kafka) []topic {
 }
 
 // Ensure creates the topics that are missing, and verifies of those that exist
-// what our promises rest on: the clean-up policy, the partition count where order
-// across keys matters, and the message size of snapshots. It changes no existing
-// topic: an operator's other settings are the operator's.
+// what our promises rest on: the clean-up policy, that nothing is deleted earlier
+// than cfg.Retention says, the partition count where order across keys matters, and
+// the message size of snapshots. It changes no existing topic: an operator's other
+// settings are the operator's.
 func Ensure(ctx context.Context, adm *kadm.Client, cfg config.Kafka) error {
 	want := topics(cfg)
 	names := NamesOf(cfg.TopicPrefix).All()
@@ -187,15 +188,50 @@ func (t topic) verify(c kadm.ResourceConfig) (wrong []error) {
 	}
 	policy := have["cleanup.policy"]
 	switch {
-	case t.compact && !strings.Contains(policy, "compact"):
+	case t.compact && policy != "compact": // with delete beside it, what is old would go
 		wrong = append(wrong, fmt.Errorf("topic %s has cleanup.policy=%s, which forgets what we must keep; set cleanup.policy=compact", t.name, policy))
 	case !t.compact && strings.Contains(policy, "compact"):
 		wrong = append(wrong, fmt.Errorf("topic %s has cleanup.policy=%s, which would drop all but a key's last event; set cleanup.policy=delete", t.name, policy))
 	}
-	if need, err := strconv.Atoi(t.configs["max.message.bytes"]); err == nil {
-		if n, err := strconv.Atoi(have["max.message.bytes"]); err == nil && n < need {
-			wrong = append(wrong, fmt.Errorf("topic %s has max.message.bytes=%d; set it to %d or more", t.name, n, need))
-		}
+	if want, kept := number(t.configs["retention.ms"]), number(have["retention.ms"]); !t.compact && kept >= 0 && kept < want {
+		wrong = append(wrong, fmt.Errorf("topic %s has retention.ms=%d, less than kafka.retention, which is %d ms: set that to what is meant, or keep the topic's records for longer "+
+			"(kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config retention.ms=%d)", t.name, kept, want, t.name, want))
+	}
+	if need, n := number(t.configs["max.message.bytes"]), number(have["max.message.bytes"]); n >= 0 && n < need {
+		wrong = append(wrong, fmt.Errorf("topic %s has max.message.bytes=%d; set it to %d or more", t.name, n, need))
 	}
 	return wrong
+}
+
+// number is that of a topic's setting; -1 is for none.
+func number(setting string) int64 {
+	if n, err := strconv.ParseInt(setting, 10, 64); err == nil {
+		return n
+	}
+	return -1
+}
+
+// Retain gives the topics that exist, and whose clean-up policy is delete, the
+// retention of cfg. It is for the embedded broker, which has no other operator.
+func Retain(ctx context.Context, adm *kadm.Client, cfg config.Kafka) error {
+	have, err := adm.ListTopics(ctx)
+	if err != nil {
+		return fmt.Errorf("listing topics: %w", err)
+	}
+	for _, t := range topics(cfg) {
+		if t.compact || !have.Has(t.name) {
+			continue
+		}
+		keep := kadm.AlterConfig{Op: kadm.SetConfig, Name: "retention.ms", Value: kadm.StringPtr(t.configs["retention.ms"])}
+		altered, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{keep}, t.name)
+		if err == nil {
+			for _, a := range altered {
+				err = errors.Join(err, a.Err)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("setting the retention of topic %s: %w", t.name, err)
+		}
+	}
+	return nil
 }

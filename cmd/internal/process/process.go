@@ -150,6 +150,9 @@ func (p *Process) topics(ctx context.Context) error {
 	defer cancel()
 	admin := kadm.NewClient(p.Kafka)
 	if p.broker != nil {
+		if err := stream.Retain(ctx, admin, p.Config.Kafka); err != nil {
+			return err
+		}
 		return stream.Ensure(ctx, admin, p.Config.Kafka)
 	}
 	name := stream.NamesOf(p.Config.Kafka.TopicPrefix).Interactions()
