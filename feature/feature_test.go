@@ -114,7 +114,15 @@ func TestARedisThatIsAwayIsWaitedFor(t *testing.T) {
 	defer server.Close()
 	require.NoError(t, s.Ping(t.Context()))
 
+	server.SetError("LOADING Redis is loading the dataset in memory")
+	s, err = OpenPatiently(t.Context(), cfg, func(err error) { away = err })
+	require.NoError(t, err)
+	defer s.Close()
+	require.ErrorContains(t, away, "LOADING")
+	server.SetError("")
+
 	server.RequireAuth("secret")
 	_, err = OpenPatiently(t.Context(), cfg, func(err error) { t.Error("it is not away:", err) })
 	require.ErrorContains(t, err, "NOAUTH")
+	require.ErrorContains(t, err, "SERALM_REDIS_PASSWORD")
 }

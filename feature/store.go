@@ -33,8 +33,8 @@ type Store struct {
 func Open(ctx context.Context, cfg config.Redis) (*Store, error) { return connect(ctx, cfg, nil) }
 
 // OpenPatiently is Open for who can do without for a while: that nothing answers at
-// cfg.Addr is told to away, and the connection is there when Redis is. A server that
-// answers and refuses is an error still.
+// cfg.Addr, or a server that is not ready yet, is told to away, and the connection is
+// there when Redis is. A server that answers and refuses is an error still.
 func OpenPatiently(ctx context.Context, cfg config.Redis, away func(error)) (*Store, error) {
 	return connect(ctx, cfg, away)
 }
@@ -69,15 +69,27 @@ func connect(ctx context.Context, cfg config.Redis, away func(error)) (*Store, e
 	}
 	s.client = redis.NewClient(opts)
 	err = s.Ping(ctx)
-	var refused redis.Error
-	if err == nil || away != nil && !errors.As(err, &refused) {
-		if err != nil {
-			away(err)
-		}
+	if err == nil {
+		return s, nil
+	}
+	refused := refuses(err)
+	if away != nil && !refused {
+		away(err)
 		return s, nil
 	}
 	_ = s.Close() // the ping's error says more
-	return nil, fmt.Errorf("connecting to Redis at redis.addr %q: %w (start it, or leave redis.addr empty for the embedded one)", cfg.Addr, err)
+	remedy := "start it, or leave redis.addr empty for the embedded one"
+	if refused {
+		remedy = "it answers, and refuses: check redis.username, SERALM_REDIS_PASSWORD and its ACL"
+	}
+	return nil, fmt.Errorf("connecting to Redis at redis.addr %q: %w (%s)", cfg.Addr, err, remedy)
+}
+
+// refuses reports whether a server answered with what does not pass by itself, as its
+// start and its having too many clients do.
+func refuses(err error) bool {
+	var answered redis.Error
+	return errors.As(err, &answered) && !redis.IsLoadingError(err) && !redis.IsMasterDownError(err) && !redis.IsMaxClientsError(err)
 }
 
 // Ping asks the server for a sign of life.
