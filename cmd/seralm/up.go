@@ -63,7 +63,9 @@ func upCommand() *cobra.Command {
 		Use:   "up",
 		Short: "Run roles in one process; all of them by default",
 		Long: `Run roles in one process; all of them by default, with an embedded broker and
-embedded views where none are configured.
+embedded views where none are configured. The broker is embedded only beside all of
+` + strings.Join(coreRoles, ", ") + `: a part of the system alone on a broker of
+its own would wait for ever.
 
 Roles: ` + strings.Join(coreRoles, ", ") + `; and with knowledge.enabled
 ` + strings.Join(knowledgeRoles, ", ") + `; and with alignment.enabled

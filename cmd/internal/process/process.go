@@ -136,7 +136,7 @@ func Running(cfg config.Config) (config.Kafka, error) {
 	}
 	if addr == "" {
 		return cfg.Kafka, fmt.Errorf("there is no broker: kafka.brokers is empty, and no `seralm up` runs on data_dir %q. "+
-			"Start it, or name the brokers (SERALM_KAFKA_BROKERS=host:port)", cfg.DataDir)
+			"Start it with all its roles, or name the brokers (SERALM_KAFKA_BROKERS=host:port)", cfg.DataDir)
 	}
 	cfg.Kafka.Brokers = []string{addr}
 	return cfg.Kafka, nil
