@@ -56,6 +56,10 @@ type assembly struct {
 	age         uint64 // when it got its first record
 }
 
+// MaxIncomplete is how many bytes of incomplete snapshots whoever reads the topic
+// holds: the same for all, so that what one serves the others can judge and go back to.
+const MaxIncomplete = 4 << 30
+
 // NewChunkReader returns a reader that holds at most maxBytes of incomplete
 // snapshots.
 func NewChunkReader(maxBytes int64) *ChunkReader {

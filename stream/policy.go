@@ -82,7 +82,7 @@ func ReadSlots(ctx context.Context, cfg config.Kafka, key string, keep int) (*Sl
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	slots, chunks := NewSlots(key, keep), NewChunkReader(maxSnapshotBytes)
+	slots, chunks := NewSlots(key, keep), NewChunkReader(MaxIncomplete)
 	var last *Blob
 	caughtUp := false
 	err = Follow(ctx, cfg, topic, func(rec *kgo.Record) error {
@@ -100,6 +100,3 @@ func ReadSlots(ctx context.Context, cfg config.Kafka, key string, keep int) (*Sl
 	}
 	return slots, last, nil
 }
-
-// maxSnapshotBytes bounds what is held of snapshots that are read: a recommender's may be large.
-const maxSnapshotBytes = 1 << 30

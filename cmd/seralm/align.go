@@ -89,7 +89,7 @@ func newestModels(ctx context.Context, cfg config.Config) (p *stream.PolicySnaps
 	var version snapshot.Version
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	chunks, caughtUp := stream.NewChunkReader(1<<30), false
+	chunks, caughtUp := stream.NewChunkReader(stream.MaxIncomplete), false
 	err = stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		name, _, _ := strings.Cut(string(rec.Key), "/")
 		if name != cfg.Alignment.Name && name != cfg.Recommender.Name {

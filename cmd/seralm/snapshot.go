@@ -189,7 +189,7 @@ func (p published) print(w io.Writer) error {
 func snapshots(cmd *cobra.Command, cfg config.Config, each func(published)) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	reader := stream.NewChunkReader(1 << 30)
+	reader := stream.NewChunkReader(stream.MaxIncomplete)
 	caughtUp := false
 	err := stream.Follow(ctx, cfg.Kafka, stream.NamesOf(cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		blob, err := reader.Add(rec)

@@ -122,7 +122,7 @@ func ended(ctx context.Context, err error) error {
 }
 
 func (e *Evaluator) follow(ctx context.Context, topic string) error {
-	reader := stream.NewChunkReader(1 << 30)
+	reader := stream.NewChunkReader(stream.MaxIncomplete)
 	return stream.Follow(ctx, e.cfg.Kafka, topic, func(rec *kgo.Record) error {
 		blob, err := reader.Add(rec)
 		if err == nil && blob != nil && blob.Key == e.cfg.Recommender.Name {

@@ -34,11 +34,8 @@ func newWatch(cfg config.Config, log *slog.Logger) *watch {
 	}
 }
 
-// snapshotBytes bounds what is held of incomplete snapshots.
-const snapshotBytes = 1 << 30
-
 func (w *watch) follow(ctx context.Context) error {
-	chunks := stream.NewChunkReader(snapshotBytes)
+	chunks := stream.NewChunkReader(stream.MaxIncomplete)
 	wanted := map[string]bool{w.cfg.Alignment.Name: true, w.cfg.Recommender.Name: true, w.cfg.Alignment.Base: true}
 	return stream.Follow(ctx, w.cfg.Kafka, stream.NamesOf(w.cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		name, _, _ := strings.Cut(string(rec.Key), "/")

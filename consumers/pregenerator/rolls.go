@@ -12,9 +12,6 @@ import (
 	"seralm/stream"
 )
 
-// adapterBytes bounds what is held of adapters that are read.
-const adapterBytes = 1 << 30
-
 // rolls is what a session knows of roll-outs: the log's newest state, which is the
 // session's own once the topic was read, and what others write meanwhile.
 //
@@ -55,7 +52,7 @@ func (r *rolls) wake() {
 // follow reads the topic of roll-outs. What this session writes there itself is known
 // before it is read.
 func (r *rolls) follow(ctx context.Context) error {
-	chunks := stream.NewChunkReader(adapterBytes)
+	chunks := stream.NewChunkReader(stream.MaxIncomplete)
 	return stream.Follow(ctx, r.s.cfg.Kafka, r.s.names.Rollouts(), func(rec *kgo.Record) error {
 		body, err := stream.DecodeRolloutRecord(rec)
 		if err == nil && body == nil {
@@ -151,7 +148,7 @@ func (r *rolls) followPolicy(ctx context.Context) error {
 	if !r.s.cfg.Alignment.Enabled || r.s.Once {
 		return nil
 	}
-	chunks := stream.NewChunkReader(adapterBytes)
+	chunks := stream.NewChunkReader(stream.MaxIncomplete)
 	return stream.Follow(ctx, r.s.cfg.Kafka, r.s.names.Snapshots(), func(rec *kgo.Record) error {
 		if !strings.HasPrefix(string(rec.Key), r.s.cfg.Alignment.Name+"/") {
 			return nil

@@ -35,9 +35,6 @@ func newWatch(cfg config.Config, log *slog.Logger) *watch {
 	return &watch{cfg: cfg, log: log, read: make(chan struct{}), news: make(chan struct{})}
 }
 
-// snapshotBytes bounds what is held of incomplete snapshots.
-const snapshotBytes = 1 << 30
-
 func (w *watch) followRollouts(ctx context.Context) error {
 	return stream.Follow(ctx, w.cfg.Kafka, stream.NamesOf(w.cfg.Kafka.TopicPrefix).Rollouts(), func(rec *kgo.Record) error {
 		body, err := stream.DecodeRolloutRecord(rec)
@@ -69,7 +66,7 @@ func (w *watch) followSnapshots(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	chunks := stream.NewChunkReader(snapshotBytes)
+	chunks := stream.NewChunkReader(stream.MaxIncomplete)
 	return stream.Follow(ctx, w.cfg.Kafka, stream.NamesOf(w.cfg.Kafka.TopicPrefix).Snapshots(), func(rec *kgo.Record) error {
 		if !strings.HasPrefix(string(rec.Key), w.cfg.Recommender.Name+"/") {
 			return nil

@@ -20,9 +20,6 @@ import (
 	"seralm/stream"
 )
 
-// maxSnapshotBytes bounds the parts of snapshots that are not complete yet.
-const maxSnapshotBytes = 4 << 30
-
 // remembered is how many loaded versions Progress tells about.
 const remembered = 256
 
@@ -193,7 +190,7 @@ func (s *Scorer) Close() {
 }
 
 func (s *Scorer) follow(ctx context.Context) error {
-	chunks := stream.NewChunkReader(maxSnapshotBytes)
+	chunks := stream.NewChunkReader(stream.MaxIncomplete)
 	topic := stream.NamesOf(s.kafka.TopicPrefix).Snapshots()
 	err := stream.Follow(ctx, s.kafka, topic, func(rec *kgo.Record) error {
 		if !strings.HasPrefix(string(rec.Key), s.name+"/") {
