@@ -4,9 +4,10 @@
 #
 #   bench/race.sh [EPOCHS [MODEL...]]   (default: 4, SASRec GRU4Rec LightSANs Caser)
 #
-# Results are build/bench/race-MODEL-RATE.json. THREADS (default 1) and RATE, the learning
-# rate (default 1e-3, RecBole's), are of both sides. A step of RecBole's is 1,024 targets; of
-# ours 64 sequences, with about as many, or of LightSANs and Caser 256 with a target each.
+# Results are build/bench/race-MODEL-RATE-BATCH.json. THREADS (default 1) and RATE, the
+# learning rate (default 1e-3, RecBole's), are of both sides. A step of RecBole's is
+# RECBOLE_BATCH targets (default 1,024); of ours 64 sequences, with about as many, of GRU4Rec
+# 16, or of LightSANs and Caser 256 with a target each.
 # RecBole's dropout is its default but for LightSANs, .2 as ours; we clip gradients at 5. The
 # data is $SERALM_DATA/ml-100k, or else testdata/ml-latest-small; RecBole is the one
 # that bench/recbole.sh installs. Its epochs take from 20 seconds (Caser) to two minutes.
@@ -18,7 +19,7 @@ here=bench/recbole
 epochs=${1:-4}
 shift || true
 models=${*:-SASRec GRU4Rec LightSANs Caser}
-export RATE=${RATE:-1e-3} SERALM_RECOMMENDER_LEARNING_RATE=${RATE:-1e-3}
+export RATE=${RATE:-1e-3} RECBOLE_BATCH=${RECBOLE_BATCH:-1024} SERALM_RECOMMENDER_LEARNING_RATE=${RATE:-1e-3}
 export OMP_NUM_THREADS=${THREADS:-1} MKL_NUM_THREADS=${THREADS:-1} OMP_WAIT_POLICY=passive SERALM_RECOMMENDER_THREADS=${THREADS:-1}
 
 venv=${XDG_CACHE_HOME:-$HOME/.cache}/seralm/recbole-$(sha256sum $here/requirements.txt | cut -c1-12)
@@ -33,13 +34,14 @@ for model in $models; do
   name=$(echo "$model" | tr '[:upper:]' '[:lower:]')
   epochs_of_ours=60 patience=20 batch=64
   case $name in
+  gru4rec) batch=16 ;;
   caser | lightsans) epochs_of_ours=400 patience=30 batch=256 ;; # short ones: see bench/models.sh
   esac
-  curve=$PWD/build/bench/curve-$model-$RATE.json
+  curve=$PWD/build/bench/curve-$model-$RATE-$RECBOLE_BATCH.json
   [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
   rm -f "$work/ours.json"
   sizes "$name"
   bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \
     --recommender "$name" --batch $batch --epochs $epochs_of_ours --patience $patience --stop ndcg@10 --seeds 1,2,3 --json "$work/ours.json" >&2
-  "$venv/bin/python" $here/peer.py race "build/bench/race-$model-$RATE.json" "$curve" "$work/ours.json"
+  "$venv/bin/python" $here/peer.py race "build/bench/race-$model-$RATE-$RECBOLE_BATCH.json" "$curve" "$work/ours.json"
 done

@@ -18,7 +18,7 @@ import time
 
 # RecBole's defaults but for the length; the same in main.go.
 SIZES = {"MAX_ITEM_LIST_LENGTH": 50, "hidden_size": 64, "inner_size": 256, "n_layers": 2, "n_heads": 2}
-BATCH = 1024
+BATCH = int(os.environ.get("RECBOLE_BATCH", 1024))  # targets of a step
 RATE = float(os.environ.get("RATE", 1e-3))
 WARM_UP, MEASURED = 2, 10  # batches: a rate needs no whole epoch, which takes minutes
 
