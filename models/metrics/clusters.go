@@ -19,10 +19,13 @@ type Sample struct {
 //
 // Users are drawn with all their cases in all seeds, which accounts for the noise
 // between users, and for that between the runs of one user, since every user's noise is
-// its own. What all users of a seed have in common (a lucky initialisation) is not in
-// that: the seeds' means, less the spread which the users' own noise explains in
-// them, are drawn besides. To draw users and seeds both, each with all it has, would
-// count the noise within users twice (Owen, The pigeonhole bootstrap, 2007).
+// its own. What all users of a seed have in common (a lucky initialization) is not in
+// that: its variance is the spread of the seeds' means less what the users' own noise
+// explains in them. Few seeds say little of that spread, so it is drawn, too, from what it
+// may be given theirs (a scaled inverse chi square), as in a generalized confidence
+// interval (Weerahandi 1993); two seeds make wide intervals. To draw seeds, each with all
+// it has, would count the noise within users twice (Owen, The pigeonhole bootstrap, 2007),
+// and hold the mean too rarely where they are few.
 func BootstrapUsers(seeds []Sample, n int, seed uint64) Interval {
 	users := 0
 	for _, s := range seeds {
@@ -48,7 +51,8 @@ func BootstrapUsers(seeds []Sample, n int, seed uint64) Interval {
 	if cases == 0 {
 		return Interval{math.NaN(), math.NaN(), math.NaN()}
 	}
-	effects := seedEffects(seeds, sum, count, total/cases)
+	spread, noise := spreadOfSeeds(seeds, sum, count, total/cases)
+	free := float64(len(seeds) - 1) // degrees of freedom of the spread
 	r := rand.New(rand.NewPCG(seed, uint64(len(present))))
 	means := make([]float64, n)
 	for i := range means {
@@ -58,8 +62,13 @@ func BootstrapUsers(seeds []Sample, n int, seed uint64) Interval {
 			s, c = s+sum[u], c+count[u]
 		}
 		means[i] = s / c
-		for range effects {
-			means[i] += effects[r.IntN(len(effects))] / float64(len(effects))
+		if len(seeds) > 1 {
+			chi := 0.0
+			for range len(seeds) - 1 {
+				z := r.NormFloat64()
+				chi += z * z
+			}
+			means[i] += r.NormFloat64() * math.Sqrt(max(0, spread*free/chi-noise)/float64(len(seeds)))
 		}
 	}
 	sort.Float64s(means)
@@ -67,38 +76,27 @@ func BootstrapUsers(seeds []Sample, n int, seed uint64) Interval {
 	return Interval{total / cases, at(0.025), at(0.975)}
 }
 
-// seedEffects are the seeds' deviations from the mean, shrunk so that their spread is
-// that which the users' noise within a seed leaves unexplained; none where it
-// explains all.
-func seedEffects(seeds []Sample, sum, count []float64, mean float64) []float64 {
+// spreadOfSeeds is the variance of the seeds' means about the mean, and how much of it
+// the users' noise within a seed explains; 0 where there is one seed.
+func spreadOfSeeds(seeds []Sample, sum, count []float64, mean float64) (spread, noise float64) {
 	n := float64(len(seeds))
 	if n < 2 {
-		return nil
+		return 0, 0
 	}
-	effects := make([]float64, len(seeds))
-	spread, noise := 0.0, 0.0 // variances of a seed's mean
-	for i, s := range seeds {
+	for _, s := range seeds {
 		cases := float64(len(s.Users))
+		effect := -mean
 		for _, v := range s.Values {
-			effects[i] += v / cases
+			effect += v / cases
 		}
-		effects[i] -= mean
 		own := make([]float64, len(sum)) // what is neither the user's nor the seed's
 		for k, u := range s.Users {
-			own[u] += s.Values[k] - sum[u]/count[u] - effects[i]
+			own[u] += s.Values[k] - sum[u]/count[u] - effect
 		}
 		for _, v := range own {
 			noise += v * v / (cases * cases) / (n - 1)
 		}
-		spread += effects[i] * effects[i] / (n - 1)
+		spread += effect * effect / (n - 1)
 	}
-	if spread <= noise {
-		return nil
-	}
-	// n/(n-1): the drawn effects' variance is their mean square.
-	shrink := math.Sqrt((spread - noise) / spread * n / (n - 1))
-	for i := range effects {
-		effects[i] *= shrink
-	}
-	return effects
+	return spread, noise
 }

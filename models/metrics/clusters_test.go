@@ -30,25 +30,28 @@ func experiment(r *rand.Rand, mean float64, users, seeds, cases int, byUser, byS
 	return out
 }
 
-// 95 % intervals must hold the true mean about 95 times in 100, whatever the noise is of;
-// with few seeds that disagree a percentile interval is known to be a little short.
+// 95 % intervals must hold the true mean about 95 times in 100, whatever the noise is of
+// and however few the seeds; where two or three do not disagree, they are too wide rather.
 func TestIntervalsOverUsersAndSeedsCover(t *testing.T) {
 	for name, c := range map[string]struct {
 		seeds, cases         int
 		byUser, bySeed, own  float64
 		atLeast, notMoreThan float64
 	}{
-		"noise between users":               {5, 1, 1, 0, 0, 0.9, 0.98},
-		"noise of each run of a user":       {5, 1, 0, 0, 1, 0.9, 0.98},
-		"one seed":                          {1, 1, 1, 0, 1, 0.9, 0.98},
-		"cases of a user go together":       {3, 6, 1, 0, 1, 0.9, 0.98},
-		"seeds that disagree":               {8, 1, 0, 0.5, 1, 0.84, 0.98},
-		"users, seeds and their own, mixed": {5, 2, 1, 0.1, 1, 0.88, 0.99},
+		"noise between users":               {5, 1, 1, 0, 0, 0.92, 0.98},
+		"noise of each run of a user":       {5, 1, 0, 0, 1, 0.92, 0.99},
+		"one seed":                          {1, 1, 1, 0, 1, 0.92, 0.98},
+		"cases of a user go together":       {3, 6, 1, 0, 1, 0.92, 0.995},
+		"two seeds that disagree":           {2, 1, 1, 0.5, 1, 0.92, 0.99},
+		"three seeds that disagree":         {3, 1, 1, 0.5, 1, 0.92, 0.98},
+		"three seeds that disagree little":  {3, 1, 1, 0.1, 1, 0.92, 0.995},
+		"eight seeds that disagree":         {8, 1, 0, 0.5, 1, 0.92, 0.98},
+		"users, seeds and their own, mixed": {5, 2, 1, 0.1, 1, 0.92, 0.99},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			held, found := 0, 0
-			const trials, mean = 300, 0.5
+			const trials, mean = 600, 0.5
 			for i := range trials {
 				b := BootstrapUsers(experiment(r, mean, 80, c.seeds, c.cases, c.byUser, c.bySeed, c.own), 400, uint64(i))
 				if b.Low <= mean && mean <= b.High {
@@ -60,7 +63,9 @@ func TestIntervalsOverUsersAndSeedsCover(t *testing.T) {
 			}
 			require.GreaterOrEqual(t, float64(held)/trials, c.atLeast)
 			require.LessOrEqual(t, float64(held)/trials, c.notMoreThan)
-			require.Greater(t, float64(found)/trials, 0.6, "a difference that is there is found")
+			if c.bySeed < 0.5 {
+				require.Greater(t, float64(found)/trials, 0.6, "a difference that is there is found")
+			}
 		})
 	}
 }
@@ -85,11 +90,12 @@ func TestIntervalsByHand(t *testing.T) {
 	require.Equal(t, Interval{0.75, 0, 1}, BootstrapUsers(s, 2000, 1))
 	first := BootstrapUsers(s, 50, 7)
 	require.Equal(t, first, BootstrapUsers(s, 50, 7), "the same each time")
-	// Users agree within each seed: all of the spread is the seeds'.
-	agree := []Sample{{[]int{0, 1}, []float64{1, 1}}, {[]int{0, 1}, []float64{3, 3}}}
-	b := BootstrapUsers(agree, 4000, 1)
+	// Users agree within each seed: all of the spread is the seeds', and the interval
+	// Student's of their means, with 2 degrees of freedom.
+	agree := []Sample{{[]int{0, 1}, []float64{1, 1}}, {[]int{0, 1}, []float64{2, 2}}, {[]int{0, 1}, []float64{3, 3}}}
+	b := BootstrapUsers(agree, 200_000, 1)
 	require.Equal(t, 2., b.Mean)
-	require.InDelta(t, 2-math.Sqrt2, b.Low, 1e-9)
-	require.InDelta(t, 2+math.Sqrt2, b.High, 1e-9)
+	require.InDelta(t, 2-4.3027/math.Sqrt(3), b.Low, 0.05)
+	require.InDelta(t, 2+4.3027/math.Sqrt(3), b.High, 0.05)
 	require.True(t, math.IsNaN(BootstrapUsers(nil, 10, 1).Mean))
 }
