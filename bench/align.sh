@@ -32,6 +32,13 @@ export SERALM_RECOMMENDER_LEARNING_RATE=2e-3 SERALM_KNOWLEDGE_DOMAIN=movies SERA
 export SERALM_ALIGNMENT_MAX_TOKENS=24 SERALM_ALIGNMENT_RESERVOIR=100000 SERALM_ALIGNMENT_LEARNING_RATE=1e-3
 of=(--dataset "$set" --min-value 3 --batch 32 --patience 4 --stop log_p)
 
+made=$folder/iterations
+[ -e "$made" ] || echo "$iterations" >"$made"
+if [ "$(cat "$made")" != "$iterations" ]; then
+  echo "bench: error: $folder has policies of $(cat "$made") iterations: name another folder, or set ITERATIONS" >&2
+  exit 1
+fi
+
 # The texts that the judge has learnt from: what a system writes of itself.
 texts=$folder/texts.jsonl
 if [ ! -e "$texts" ]; then

@@ -13,7 +13,7 @@
 #   bias                                   SASRec with the learnt bias for items of the history
 #   daily                                  SASRec beside one that is trained from scratch,
 #                                          EPOCHS (10) passes over all so far, every day of
-#                                          the first LIMIT (200,000) events
+#                                          the first LIMIT (200,000) events; an hour and more
 #
 # Each arm is a file of FOLDER, one that is there is not run again, and at the end
 # FOLDER/prequential.svg shows the curves of those five that are there. An arm takes 15
@@ -29,6 +29,7 @@ make --no-print-directory build >&2
 export OMP_NUM_THREADS=${THREADS:-1} SERALM_RECOMMENDER_THREADS=${THREADS:-1}
 
 for arm in "${arms[@]}"; do
+  result=$folder/$arm.json
   of=(--recommender "$arm")
   unset SERALM_RECOMMENDER_LAYERS SERALM_RECOMMENDER_INNER SERALM_RECOMMENDER_MAX_LEN SERALM_RECOMMENDER_HISTORY_BIAS SERALM_TRAINER_REPLAY
   case $arm in
@@ -37,11 +38,12 @@ for arm in "${arms[@]}"; do
   lightsans | paup) export SERALM_TRAINER_REPLAY=1 ;;
   gru4rec) export SERALM_RECOMMENDER_LAYERS=1 SERALM_RECOMMENDER_INNER=128 ;;
   caser) export SERALM_RECOMMENDER_MAX_LEN=10 ;;
-  daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-10}" --limit "${LIMIT:-200000}") ;;
+  daily) of=(--recommender sasrec --retrain 24h --epochs "${EPOCHS:-10}" --limit "${LIMIT:-200000}") && result=$folder/daily-${EPOCHS:-10}-${LIMIT:-200000}.json ;;
   *) echo "bench: error: no arm $arm; see the top of $0" >&2 && exit 1 ;;
   esac
-  [ -e "$folder/$arm.json" ] ||
-    bin/seralm eval prequential --dataset "$SERALM_DATA/ml-1m" "${of[@]}" --json "$folder/$arm.json"
+  # One that was interrupted has its curve so far.
+  { [ -e "$result" ] && ! grep -q '"unfinished": true' "$result"; } ||
+    bin/seralm eval prequential --dataset "$SERALM_DATA/ml-1m" "${of[@]}" --json "$result"
 done
 
 files=()

@@ -4,7 +4,8 @@
 #
 #   bench/race.sh [EPOCHS [MODEL...]]   (default: 4, SASRec GRU4Rec LightSANs Caser)
 #
-# Results are build/bench/race-MODEL-RATE-BATCH.json. THREADS (default 1) and RATE, the
+# Results are build/bench/race-MODEL-RATE-BATCH.json; RecBole's curves are kept, by their
+# settings. THREADS (default 1) and RATE, the
 # learning rate (default 1e-3, RecBole's), are of both sides. A step of RecBole's is
 # RECBOLE_BATCH targets (default 1,024); of ours 64 sequences, with about as many, of GRU4Rec
 # 16, or of LightSANs and Caser 256 with a target each.
@@ -37,8 +38,11 @@ for model in $models; do
   gru4rec) batch=16 ;;
   caser | lightsans) epochs_of_ours=400 patience=30 batch=256 ;; # short ones: see bench/models.sh
   esac
-  curve=$PWD/build/bench/curve-$model-$RATE-$RECBOLE_BATCH.json
-  [ -e "$curve" ] || (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve")
+  curve=$PWD/build/bench/curve-$(basename "$source")-$model-$epochs-$RATE-$RECBOLE_BATCH-$OMP_NUM_THREADS.json
+  if [ ! -e "$curve" ]; then
+    (cd "$work" && "$venv/bin/python" "$OLDPWD/$here/peer.py" curve "$work/data" "$work" "$model" "$epochs" "$curve.part")
+    mv "$curve.part" "$curve"
+  fi
   rm -f "$work/ours.json"
   sizes "$name"
   bin/seralm eval leaveoneout --dataset "$work/data" --min-value 3 \

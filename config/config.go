@@ -291,8 +291,11 @@ type Native struct {
 // binary finds what set-up fetched.
 var onnxRuntime, smolLM2, miniLM string
 
+// UnknownVersion is that of a program that was built by hand.
+const UnknownVersion = "unknown"
+
 // Version of the program; the Makefile sets it with -ldflags -X.
-var Version = "unknown"
+var Version = UnknownVersion
 
 // Default returns the configuration of a single machine with nothing installed:
 // embedded broker and views, SASRec, loopback HTTP.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"seralm/config"
 	"seralm/models/metrics"
 )
 
@@ -75,7 +76,8 @@ func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]
 	return out, nil
 }
 
-// Programs are the versions that made the runs of two arms, where they are not one.
+// Programs are the versions that made the runs of two arms, where they are not one that
+// says what the program was.
 func Programs(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) (versions []string) {
 	for _, of := range []struct {
 		r    *HoldoutResult
@@ -90,7 +92,8 @@ func Programs(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) (v
 		}
 	}
 	slices.Sort(versions)
-	if versions = slices.Compact(versions); len(versions) == 1 {
+	versions = slices.Compact(versions)
+	if len(versions) == 1 && versions[0] != config.UnknownVersion && !strings.HasSuffix(versions[0], "-dirty") {
 		return nil
 	}
 	return versions

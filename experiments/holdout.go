@@ -173,9 +173,6 @@ func (a Arm) learn(ctx context.Context, model seqrec.Recommender, cfg config.Rec
 	if err != nil {
 		return Cases{}, err
 	}
-	if f.state == nil {
-		return Cases{}, errors.New("no epoch had a validation that is a number: lower the learning rate")
-	}
 	run.Targets, run.Curve, run.Best = targets(model), f.curve, f.best
 	if err := a.Knowledge.append(f.state, hidden); err != nil {
 		return Cases{}, err

@@ -21,8 +21,6 @@ import (
 )
 
 func TestPopularityOnAFewUsersByHand(t *testing.T) {
-	// Learnt are a a, a b, c: counts a 3, b 1, c 1, d 0. The tests are d after abc, c
-	// after bcd ... with the validation in the history.
 	d := open(t, taken("abcd", "aabc", "ac", "dcab"), nil)
 	// Rows: a 2, b 3, c 4, d 5. Learnt: ab, aa, ac, dc: a 4, b 1, c 2, d 1.
 	r, err := Holdout(t.Context(), d, reference("popularity"), 0, []uint64{1}, "", nil)
@@ -70,6 +68,45 @@ func TestTheBestEpochIsTestedAndItEndsWithoutABetterOne(t *testing.T) {
 	short, err := Holdout(t.Context(), open(t, taken(ring()...), nil), a, 0, []uint64{1}, "", nil)
 	require.NoError(t, err)
 	require.Equal(t, run.Cases, short.Arms[0].Runs[0].Cases)
+}
+
+// flaky fails numerically at the steps that bad says.
+type flaky struct {
+	*seqrec.Model
+	bad func(step uint64) bool
+}
+
+func (f flaky) Learn(ctx context.Context, batch []seqrec.Sequence, step uint64) (seqrec.Loss, error) {
+	if f.bad(step) {
+		return seqrec.Loss{}, &seqrec.NumericError{What: "loss", Value: math.NaN(), Step: step}
+	}
+	return f.Model.Learn(ctx, batch, step)
+}
+
+// A step that is not finite is not taken, and costs no more than itself; where none is,
+// the run ends and says so.
+func TestBadStepsAreLeftOut(t *testing.T) {
+	d := open(t, taken(ring()...), nil)
+	run := func(bad func(uint64) bool) (*HoldoutResult, error) {
+		a := sasrec("flaky")
+		make := a.New
+		a.New = func(c config.Recommender) (seqrec.Recommender, error) {
+			m, err := make(c)
+			if err != nil {
+				return nil, err
+			}
+			return flaky{m.(*seqrec.Model), bad}, nil
+		}
+		return Holdout(t.Context(), d, a, 0, []uint64{1}, "", nil)
+	}
+	r, err := run(func(step uint64) bool { return step == 1 || step == 3 })
+	require.NoError(t, err)
+	curve := r.Arms[0].Runs[0].Curve
+	require.Len(t, curve, 2)
+	require.Equal(t, 2, curve[0].BadSteps)
+	require.Zero(t, curve[1].BadSteps)
+	_, err = run(func(step uint64) bool { return step >= 5 })
+	require.ErrorContains(t, err, "epoch 2: none of its 5 steps was finite: lower the learning rate")
 }
 
 func TestTwoRunsAreEqual(t *testing.T) {
@@ -336,7 +373,7 @@ func TestOddData(t *testing.T) {
 			if err == nil {
 				r, err = Holdout(t.Context(), d, reference("transitions"), 0, []uint64{1}, "", nil)
 				var prequential error
-				p, prequential = Prequential(t.Context(), config.Default(), d, Contest{}, nil)
+				p, prequential = Prequential(t.Context(), config.Default(), d, Contest{}, nil, nil)
 				require.Equal(t, err == nil, prequential == nil, "%v, but prequential: %v", err, prequential)
 			}
 			if c.fails != "" {

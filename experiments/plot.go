@@ -19,6 +19,7 @@ import (
 // line is one curve of a plot.
 type line struct {
 	name   string
+	file   string
 	points plotter.XYs
 }
 
@@ -38,7 +39,9 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 		}
 		axes[axis] = true
 		for _, l := range of {
-			// Prequential runs of one data set have their references in common.
+			l.file = filepath.Base(path)
+			// Prequential runs of one data set and one length of history have their
+			// references in common.
 			if !slices.ContainsFunc(lines, func(m line) bool { return m.name == l.name && slices.Equal(m.points, l.points) }) {
 				lines = append(lines, l)
 			}
@@ -61,7 +64,7 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 		drawn.Width, drawn.Color = vg.Points(1.5), plotutil.Color(i)    //nolint:misspell // gonum's names
 		drawn.Dashes = plotutil.Dashes(i / len(plotutil.DefaultColors)) // others when colours begin again
 		p.Add(drawn)
-		p.Legend.Add(l.name, drawn)
+		p.Legend.Add(l.legend(lines), drawn)
 	}
 	// The legend has room of its own, above the curves.
 	p.Legend.Top, p.Legend.Left = true, true
@@ -72,6 +75,14 @@ func Plot(w io.Writer, format, metric string, paths ...string) error {
 	}
 	_, err = out.WriteTo(w)
 	return err
+}
+
+// legend tells the line from others of its name.
+func (l line) legend(among []line) string {
+	if slices.ContainsFunc(among, func(m line) bool { return m.name == l.name && m.file != l.file }) {
+		return l.name + " (" + l.file + ")"
+	}
+	return l.name
 }
 
 // curves reads the curves of a result file, whichever kind it is.
@@ -90,7 +101,7 @@ func curves(path, metric string) (lines []line, axis string, err error) {
 	}
 	for _, a := range r.Arms {
 		if points := a.curve(metric); len(points) > 0 {
-			lines = append(lines, line{r.Dataset + " " + a.Name, points})
+			lines = append(lines, line{name: r.Dataset + " " + a.Name, points: points})
 		}
 	}
 	if len(lines) == 0 {

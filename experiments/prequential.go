@@ -37,6 +37,8 @@ type PrequentialResult struct {
 	Order        []string                       `json:"order"` // of the arms
 	// BadSteps of each arm failed numerically and were not taken.
 	BadSteps map[string]int64 `json:"bad_steps,omitempty"`
+	// Unfinished is one that was interrupted: its curve is all there is of it.
+	Unfinished bool `json:"unfinished,omitempty"`
 	// Trainings of the arms that are trained anew.
 	Trainings map[string]Trainings `json:"trainings,omitempty"`
 }
@@ -63,14 +65,18 @@ type Contest struct {
 }
 
 // Prequential streams a data set through test-then-train, in micro-batches of
-// cfg.Trainer.BatchEvents. progress, when not nil, gets a line per point of the curve.
-func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c Contest, progress io.Writer) (PrequentialResult, error) {
+// cfg.Trainer.BatchEvents. At each point of the curve progress gets a line and keep
+// the result so far, unless they are nil.
+func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c Contest, progress io.Writer, keep func(PrequentialResult) error) (PrequentialResult, error) {
 	p, err := newProvenance(PrequentialProtocol, cfg, d)
 	if err != nil {
 		return PrequentialResult{}, err
 	}
 	if err := c.Retrain.validate(); err != nil {
 		return PrequentialResult{}, err
+	}
+	if items := d.Summary().Items; cfg.Trainer.MaxItems < items {
+		return PrequentialResult{}, fmt.Errorf("trainer.max_items is %d, and data set %s has %d items: here none gives its row to another; set it to so many", cfg.Trainer.MaxItems, d.Name(), items)
 	}
 	if c.Delay < 0 {
 		return PrequentialResult{}, fmt.Errorf("a delay of %d events: it is 0 or more", c.Delay)
@@ -87,7 +93,7 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 	})
 	eval := prequential.New(sequencer, cfg.Evaluator.Window, c.Delay, arms...)
 	r := PrequentialResult{Provenance: p, Recommenders: c.Recommenders, Retrain: c.Retrain, Delay: c.Delay, Window: cfg.Evaluator.Window, Order: eval.Arms(),
-		BadSteps: map[string]int64{}, Trainings: map[string]Trainings{}}
+		BadSteps: map[string]int64{}, Trainings: map[string]Trainings{}, Unfinished: true}
 
 	every := max(1, d.Len()/100)
 	next, half := every, d.Len()/2
@@ -128,12 +134,18 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 			}
 			r.Curve = append(r.Curve, point)
 			report(progress, point, r.Order, d.Len(), time.Since(began))
+			r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
+			if keep != nil {
+				if err := keep(r); err != nil {
+					return r, err
+				}
+			}
 		}
 	}
 	if eval.Counts().Ranked == 0 {
 		return r, fmt.Errorf("data set %s: none of its %d users has a second interaction: there is nothing to rank", d.Name(), d.Summary().Users)
 	}
-	r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
+	r.Counts, r.Seconds, r.Unfinished = eval.Counts(), time.Since(began).Seconds(), false
 	r.All, r.LastHalf = map[string]prequential.Summary{}, map[string]prequential.Summary{}
 	for a, name := range r.Order {
 		r.All[name] = eval.Tallies()[a].Since(prequential.Mark{})

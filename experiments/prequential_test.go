@@ -49,7 +49,7 @@ func TestTrainingAnewFollowsADriftADayLater(t *testing.T) {
 	cfg.Trainer.BatchEvents, cfg.Evaluator.Window = 10, aDay-50 // without the first of a day
 	d := open(t, drift(4, aDay), nil)
 	var progress bytes.Buffer
-	r, err := Prequential(t.Context(), cfg, d, contest(24*time.Hour), &progress)
+	r, err := Prequential(t.Context(), cfg, d, contest(24*time.Hour), &progress, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"one", "two", "one every 24h", "two every 24h", "popularity", "transitions"}, r.Order)
 	require.Equal(t, 6, strings.Count(progress.String(), "trained anew"), "three nights, two of them:\n%s", progress.String())
@@ -67,20 +67,49 @@ func TestTrainingAnewFollowsADriftADayLater(t *testing.T) {
 
 	// One picture of several files: what both hold is drawn once.
 	dir := t.TempDir()
-	again, err := Prequential(t.Context(), cfg, d, Contest{Recommenders: []string{"three"}, New: contest(0).New}, nil)
+	three := Contest{Recommenders: []string{"three"}, New: contest(0).New}
+	again, err := Prequential(t.Context(), cfg, d, three, nil, nil)
 	require.NoError(t, err)
-	var paths []string
-	for i, r := range []PrequentialResult{r, again} {
+	write := func(name string, r PrequentialResult) string {
 		raw, err := json.Marshal(r)
 		require.NoError(t, err)
-		paths = append(paths, filepath.Join(dir, fmt.Sprint(i, ".json")))
-		require.NoError(t, os.WriteFile(paths[i], raw, 0o600))
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, raw, 0o600))
+		return path
 	}
-	var svg bytes.Buffer
-	require.NoError(t, Plot(&svg, "svg", "hit@10", paths...))
+	paths := []string{write("0.json", r), write("1.json", again)}
+	drawn := func(paths ...string) string {
+		var svg bytes.Buffer
+		require.NoError(t, Plot(&svg, "svg", "hit@10", paths...))
+		return svg.String()
+	}
 	for _, arm := range append(r.Order, "three") {
-		require.Equal(t, 1, strings.Count(svg.String(), ">"+r.Dataset+" "+arm+"<"), arm)
+		require.Equal(t, 1, strings.Count(drawn(paths...), ">"+r.Dataset+" "+arm+"<"), arm)
 	}
+
+	// What has another history of the same name, or another batch, has its file's name.
+	cfg.Trainer.BatchEvents = 400
+	var kept []PrequentialResult
+	late, err := Prequential(t.Context(), cfg, d, three, nil, func(r PrequentialResult) error {
+		kept = append(kept, r)
+		return nil
+	})
+	require.NoError(t, err)
+	paths = append(paths, write("late.json", late))
+	require.Contains(t, drawn(paths...), ">"+r.Dataset+" three (late.json)<")
+	require.Contains(t, drawn(paths...), ">"+r.Dataset+" transitions (0.json)<")
+	var table bytes.Buffer
+	require.NoError(t, Tables(&table, nil, paths...))
+	require.Equal(t, 1, strings.Count(table.String(), "| three (late.json) |"))
+	require.Equal(t, 1, strings.Count(table.String(), "| three (1.json) |"))
+	require.Equal(t, 1, strings.Count(table.String(), "| one |"))
+
+	// What was kept while it ran is drawn, and makes no table.
+	require.Len(t, kept, len(late.Curve))
+	require.False(t, late.Unfinished)
+	path := write("so-far.json", kept[1])
+	require.Contains(t, drawn(path), ">"+r.Dataset+" three<")
+	require.ErrorContains(t, Tables(&table, nil, path), "so-far.json is unfinished")
 }
 
 func TestAContestThatMakesNoSense(t *testing.T) {
@@ -91,7 +120,11 @@ func TestAContestThatMakesNoSense(t *testing.T) {
 		"twice":     {Recommenders: []string{"one", "one"}},
 	} {
 		c.New = contest(0).New
-		_, err := Prequential(t.Context(), config.Default(), d, c, nil)
+		_, err := Prequential(t.Context(), config.Default(), d, c, nil, nil)
 		require.ErrorContains(t, err, says)
 	}
+	cfg := config.Default()
+	cfg.Trainer.MaxItems = 7
+	_, err := Prequential(t.Context(), cfg, d, contest(0), nil, nil)
+	require.ErrorContains(t, err, "trainer.max_items is 7, and data set planted has 8 items")
 }

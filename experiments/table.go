@@ -3,7 +3,11 @@ package experiments
 import (
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
+
+	"seralm/models/prequential"
 )
 
 // tableMetrics are the columns of a table.
@@ -13,7 +17,7 @@ var tableMetrics = []string{"hit@10", "ndcg@10", "mrr@10", "masked_hit@10", "mas
 // the cases that `seen` says (none: all), and one of prequential runs.
 func Tables(w io.Writer, seen []string, paths ...string) error {
 	var results []*HoldoutResult
-	var streams []PrequentialResult
+	var streams []streamed
 	for _, path := range paths {
 		of, err := protocolOf(path)
 		if err != nil {
@@ -24,7 +28,10 @@ func Tables(w io.Writer, seen []string, paths ...string) error {
 			if err != nil {
 				return err
 			}
-			streams = append(streams, r)
+			if r.Unfinished {
+				return fmt.Errorf("%s is unfinished: `seralm eval plot` draws its curve so far", path)
+			}
+			streams = append(streams, streamed{r, filepath.Base(path)})
 			continue
 		}
 		r, err := ReadHoldout(path)
@@ -53,17 +60,38 @@ func Tables(w io.Writer, seen []string, paths ...string) error {
 	return nil
 }
 
+// streamed is a prequential run and the file that it was read from.
+type streamed struct {
+	PrequentialResult
+	file string
+}
+
 // tableOfStreams is of the last half of each. What several have in common, their
-// references, stands once.
-func tableOfStreams(w io.Writer, results []PrequentialResult) {
+// references, stands once; what only has its name in common stands with its file.
+func tableOfStreams(w io.Writer, results []streamed) {
 	header := []string{"data", "arm", "events of the last half", "hit@10", "ndcg@10", "mrr", "masked_hit@10", "masked_ndcg@10", logP}
 	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
+	type named struct{ data, arm string }
+	cells := func(s prequential.Summary) string {
+		return fmt.Sprintf("%d | %.4f | %.4f | %.4f | %.4f | %.4f | %.3f", s.Events, s.Hit10, s.NDCG10, s.MRR, s.MaskedHit10, s.MaskedNDCG10, s.LogP)
+	}
+	different := map[named][]string{}
+	for _, r := range results {
+		for _, arm := range r.Order {
+			n, c := named{r.Dataset, arm}, cells(r.LastHalf[arm])
+			if !slices.Contains(different[n], c) {
+				different[n] = append(different[n], c)
+			}
+		}
+	}
 	written := map[string]bool{}
 	for _, r := range results {
 		for _, arm := range r.Order {
-			s := r.LastHalf[arm]
-			line := fmt.Sprintf("| %s | %s | %d | %.4f | %.4f | %.4f | %.4f | %.4f | %.3f |\n",
-				r.Dataset, arm, s.Events, s.Hit10, s.NDCG10, s.MRR, s.MaskedHit10, s.MaskedNDCG10, s.LogP)
+			name, c := arm, cells(r.LastHalf[arm])
+			if len(different[named{r.Dataset, arm}]) > 1 {
+				name += " (" + r.file + ")"
+			}
+			line := fmt.Sprintf("| %s | %s | %s |\n", r.Dataset, name, c)
 			if !written[line] {
 				fmt.Fprint(w, line)
 			}

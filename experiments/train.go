@@ -44,7 +44,8 @@ type Epoch struct {
 	Epoch      int                `json:"epoch"`
 	Loss       float64            `json:"loss"` // mean -log p(y|x) per target while learning; with negatives, of the sampled softmax: lower, and not to be compared
 	Validation map[string]float64 `json:"validation"`
-	Seconds    float64            `json:"seconds"` // since the beginning
+	BadSteps   int                `json:"bad_steps,omitempty"` // failed numerically and were not taken
+	Seconds    float64            `json:"seconds"`             // since the beginning
 }
 
 // CurveMetrics are kept of every validation.
@@ -147,7 +148,7 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 	for epoch := 1; epoch <= t.Epochs && epoch-f.best <= t.Patience; epoch++ {
 		pieces := epochOf(model, s.train, maxLen, seed, epoch)
 		steps := (len(pieces) + t.Batch - 1) / t.Batch // about the same in every epoch
-		loss, targets := 0.0, 0
+		loss, targets, bad := 0.0, 0, 0
 		for batch := range slices.Chunk(pieces, t.Batch) {
 			if err := ctx.Err(); err != nil {
 				return f, err
@@ -155,17 +156,24 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 			schedule(done, steps, t.Epochs*steps)
 			l, err := model.Learn(ctx, batch, uint64(done))
 			done++
-			if err != nil {
+			var numeric *seqrec.NumericError
+			switch {
+			case errors.As(err, &numeric): // the model is as it was, and what it learnt before is not lost
+				bad++
+			case err != nil:
 				return f, fmt.Errorf("epoch %d: %w", epoch, err)
 			}
 			loss, targets = loss+l.NLL*float64(l.Targets), targets+l.Targets
+		}
+		if bad == steps {
+			return f, fmt.Errorf("epoch %d: none of its %d steps was finite: lower the learning rate", epoch, steps)
 		}
 		judged, err := judge(ctx, model, validation)
 		if err != nil {
 			return f, fmt.Errorf("validating epoch %d: %w", epoch, err)
 		}
 		means := judged.Means()
-		point := Epoch{Epoch: epoch, Loss: loss / float64(max(1, targets)), Validation: map[string]float64{}, Seconds: time.Since(began).Seconds()}
+		point := Epoch{Epoch: epoch, Loss: loss / float64(max(1, targets)), Validation: map[string]float64{}, BadSteps: bad, Seconds: time.Since(began).Seconds()}
 		for _, m := range append(CurveMetrics, t.Stop) {
 			point.Validation[m] = means[m]
 		}

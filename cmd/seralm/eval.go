@@ -38,6 +38,8 @@ all events so far, whenever so much time has passed in the data: what is done ev
 night in many places. Until its first training it misses. It costs --epochs passes over
 everything, every time. Its log p is the mean over fewer events, of the items it knew.
 
+The file of --json has the curve so far while it runs, and says that it is unfinished.
+
 With --delay every arm learns what it has ranked when so many further events were
 ranked: what it costs to be late.`,
 		Example: `  seralm eval prequential --dataset testdata/ml-latest-small
@@ -64,7 +66,8 @@ ranked: what it costs to be late.`,
 				}
 				return newModel(r)
 			}
-			r, err := experiments.Prequential(cmd.Context(), cfg, data, contest, cmd.ErrOrStderr())
+			r, err := experiments.Prequential(cmd.Context(), cfg, data, contest, cmd.ErrOrStderr(),
+				func(r experiments.PrequentialResult) error { return writeJSON(out, r) })
 			if err != nil {
 				return err
 			}

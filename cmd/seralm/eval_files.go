@@ -66,7 +66,7 @@ func evalCompareCommand() *cobra.Command {
 			}
 			t.Render()
 			if programs := experiments.Programs(a, names[0], b, names[1]); programs != nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "The runs are of several versions of this program: %s. What has changed between them is part of the differences.\n", strings.Join(programs, ", "))
+				fmt.Fprintf(cmd.OutOrStdout(), "The runs are of these versions of this program: %s. What may have changed between them is part of the differences.\n", strings.Join(programs, ", "))
 			}
 			return nil
 		},
