@@ -47,31 +47,33 @@ func Compare(a *HoldoutResult, nameA string, b *HoldoutResult, nameB string) ([]
 			return nil, fmt.Errorf("the results cannot be compared: with seed %d the arms %q and %q were asked different cases", s, armA.Name, armB.Name)
 		}
 	}
-	var out []Comparison
+	var measured []string
 	for _, m := range testMetrics() {
-		if !armA.measured(m) || !armB.measured(m) {
-			continue
+		if armA.measured(m) && armB.measured(m) {
+			measured = append(measured, m)
 		}
-		c := Comparison{Metric: m}
-		var differences []metrics.Sample
-		for _, s := range seeds {
-			x, err := armA.run(s).Cases.sample(m)
-			if err != nil {
-				return nil, err
-			}
-			y, err := armB.run(s).Cases.sample(m)
-			if err != nil {
-				return nil, err
-			}
-			d := metrics.Sample{Users: x.Users}
-			for i := range x.Values {
-				d.Values = append(d.Values, y.Values[i]-x.Values[i])
-			}
-			differences = append(differences, d)
+	}
+	var differences []metrics.Sample
+	for _, s := range seeds {
+		x, err := armA.run(s).Cases.sample(measured)
+		if err != nil {
+			return nil, err
 		}
-		c.Interval = metrics.BootstrapUsers(differences, resamples, bootstrapKey)
-		c.A, c.B = armA.mean(m), armB.mean(m)
-		out = append(out, c)
+		y, err := armB.run(s).Cases.sample(measured)
+		if err != nil {
+			return nil, err
+		}
+		for m := range measured {
+			for i := range y.Values[m] {
+				y.Values[m][i] -= x.Values[m][i]
+			}
+		}
+		differences = append(differences, y)
+	}
+	var out []Comparison
+	for i, interval := range metrics.BootstrapUsers(differences, resamples, bootstrapKey) {
+		m := measured[i]
+		out = append(out, Comparison{Metric: m, A: armA.mean(m), B: armB.mean(m), Interval: interval})
 	}
 	return out, nil
 }
@@ -114,13 +116,19 @@ func (r *HoldoutResult) named(name string) (*ArmResult, error) {
 	return nil, fmt.Errorf("there is no arm %q with runs; there are %s", name, strings.Join(names, ", "))
 }
 
-func (c Cases) sample(metric string) (metrics.Sample, error) {
-	values, err := c.Values(metric)
-	s := metrics.Sample{Values: values}
+// sample is what the cases have of some metrics; it may be changed.
+func (c Cases) sample(of []string) (s metrics.Sample, err error) {
 	for _, u := range c.Users {
 		s.Users = append(s.Users, int(u))
 	}
-	return s, err
+	for _, m := range of {
+		values, err := c.Values(m)
+		if err != nil {
+			return s, err
+		}
+		s.Values = append(s.Values, slices.Clone(values))
+	}
+	return s, nil
 }
 
 // measured tells whether all runs of the arm have the metric.
@@ -131,13 +139,13 @@ func (a *ArmResult) measured(metric string) bool {
 	})
 }
 
-// interval is that of an arm alone.
-func (a *ArmResult) interval(metric string) (metrics.Interval, error) {
+// intervals are those of the arm alone, by metric.
+func (a *ArmResult) intervals(of []string) ([]metrics.Interval, error) {
 	var seeds []metrics.Sample
 	for _, run := range a.Runs {
-		s, err := run.Cases.sample(metric)
+		s, err := run.Cases.sample(of)
 		if err != nil {
-			return metrics.Interval{}, err
+			return nil, err
 		}
 		seeds = append(seeds, s)
 	}

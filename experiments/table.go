@@ -114,6 +114,9 @@ func Table(w io.Writer, results ...*HoldoutResult) error {
 			data += ", seen " + r.seen
 		}
 		for _, a := range r.Arms {
+			if len(a.Runs) == 0 {
+				continue // its first seed is being learnt
+			}
 			var epochs []string
 			cases := 0
 			for _, run := range a.Runs {
@@ -121,20 +124,22 @@ func Table(w io.Writer, results ...*HoldoutResult) error {
 				cases += len(run.Cases.Users)
 			}
 			cells := []string{data, a.Name, fmt.Sprint(len(a.Runs)), fmt.Sprint(cases), strings.Join(epochs, " ")}
+			measured := slices.DeleteFunc(slices.Clone(tableMetrics), func(m string) bool { return !a.measured(m) })
+			intervals, err := a.intervals(measured)
+			if err != nil {
+				return err
+			}
 			for _, m := range tableMetrics {
-				if !a.measured(m) {
+				at := slices.Index(measured, m)
+				if at < 0 {
 					cells = append(cells, "-")
 					continue
 				}
-				interval, err := a.interval(m)
-				if err != nil {
-					return err
-				}
-				digits := 4
+				digits, of := 4, intervals[at]
 				if m == logP || m == coldLogP {
 					digits = 3
 				}
-				cells = append(cells, fmt.Sprintf("%.*f [%.*f, %.*f]", digits, interval.Mean, digits, interval.Low, digits, interval.High))
+				cells = append(cells, fmt.Sprintf("%.*f [%.*f, %.*f]", digits, of.Mean, digits, of.Low, digits, of.High))
 			}
 			fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
 		}

@@ -193,6 +193,7 @@ const resamples = 2000
 func paired(cases []testCase, served, candidate []float64, in func(testCase) bool) stream.Comparison {
 	var c stream.Comparison
 	var s metrics.Sample
+	var change []float64
 	users := map[string]int{}
 	for i, k := range cases {
 		if !in(k) {
@@ -201,17 +202,18 @@ func paired(cases []testCase, served, candidate []float64, in func(testCase) boo
 		if _, there := users[k.user]; !there {
 			users[k.user] = len(users)
 		}
-		s.Users, s.Values = append(s.Users, users[k.user]), append(s.Values, candidate[i]-served[i])
+		s.Users, change = append(s.Users, users[k.user]), append(change, candidate[i]-served[i])
 		c.Served += served[i]
 		c.Candidate += candidate[i]
 	}
-	if c.Events = len(s.Values); c.Events == 0 {
+	if c.Events = len(change); c.Events == 0 {
 		return c
 	}
 	c.Users = len(users)
 	c.Served /= float64(c.Events)
 	c.Candidate /= float64(c.Events)
-	interval := metrics.BootstrapUsers([]metrics.Sample{s}, resamples, 1)
+	s.Values = [][]float64{change}
+	interval := metrics.BootstrapUsers([]metrics.Sample{s}, resamples, 1)[0]
 	c.Change, c.Low, c.High = interval.Mean, interval.Low, interval.High
 	return c
 }

@@ -19,12 +19,14 @@ func experiment(r *rand.Rand, mean float64, users, seeds, cases int, byUser, byS
 	for range seeds {
 		seed := bySeed * r.NormFloat64()
 		var s Sample
+		var values []float64
 		for u := range users {
 			for range cases {
 				s.Users = append(s.Users, u)
-				s.Values = append(s.Values, mean+user[u]+seed+own*r.NormFloat64())
+				values = append(values, mean+user[u]+seed+own*r.NormFloat64())
 			}
 		}
+		s.Values = [][]float64{values}
 		out = append(out, s)
 	}
 	return out
@@ -53,7 +55,7 @@ func TestIntervalsOverUsersAndSeedsCover(t *testing.T) {
 			held, found := 0, 0
 			const trials, mean = 600, 0.5
 			for i := range trials {
-				b := BootstrapUsers(experiment(r, mean, 80, c.seeds, c.cases, c.byUser, c.bySeed, c.own), 400, uint64(i))
+				b := BootstrapUsers(experiment(r, mean, 80, c.seeds, c.cases, c.byUser, c.bySeed, c.own), 400, uint64(i))[0]
 				if b.Low <= mean && mean <= b.High {
 					held++
 				}
@@ -75,7 +77,7 @@ func TestADifferenceThatIsNotThereIsNotFound(t *testing.T) {
 	found := 0
 	const trials = 300
 	for i := range trials {
-		b := BootstrapUsers(experiment(r, 0, 80, 5, 1, 1, 0, 1), 400, uint64(i))
+		b := BootstrapUsers(experiment(r, 0, 80, 5, 1, 1, 0, 1), 400, uint64(i))[0]
 		if b.Low > 0 || b.High < 0 {
 			found++
 		}
@@ -86,16 +88,16 @@ func TestADifferenceThatIsNotThereIsNotFound(t *testing.T) {
 func TestIntervalsByHand(t *testing.T) {
 	// Two users, one with three cases: the mean is over cases, and every resample is
 	// one of 0, 3/4 or 1.
-	s := []Sample{{Users: []int{0, 1, 1, 1}, Values: []float64{0, 1, 1, 1}}}
-	require.Equal(t, Interval{0.75, 0, 1}, BootstrapUsers(s, 2000, 1))
+	s := []Sample{{Users: []int{0, 1, 1, 1}, Values: [][]float64{{0, 1, 1, 1}, {0, 2, 2, 2}}}}
+	require.Equal(t, []Interval{{0.75, 0, 1}, {1.5, 0, 2}}, BootstrapUsers(s, 2000, 1), "metrics share their resamples")
 	first := BootstrapUsers(s, 50, 7)
 	require.Equal(t, first, BootstrapUsers(s, 50, 7), "the same each time")
 	// Users agree within each seed: all of the spread is the seeds', and the interval
 	// Student's of their means, with 2 degrees of freedom.
-	agree := []Sample{{[]int{0, 1}, []float64{1, 1}}, {[]int{0, 1}, []float64{2, 2}}, {[]int{0, 1}, []float64{3, 3}}}
-	b := BootstrapUsers(agree, 200_000, 1)
+	agree := []Sample{{[]int{0, 1}, [][]float64{{1, 1}}}, {[]int{0, 1}, [][]float64{{2, 2}}}, {[]int{0, 1}, [][]float64{{3, 3}}}}
+	b := BootstrapUsers(agree, 200_000, 1)[0]
 	require.Equal(t, 2., b.Mean)
 	require.InDelta(t, 2-4.3027/math.Sqrt(3), b.Low, 0.05)
 	require.InDelta(t, 2+4.3027/math.Sqrt(3), b.High, 0.05)
-	require.True(t, math.IsNaN(BootstrapUsers(nil, 10, 1).Mean))
+	require.True(t, math.IsNaN(BootstrapUsers([]Sample{{Values: [][]float64{nil}}}, 10, 1)[0].Mean))
 }
