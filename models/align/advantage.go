@@ -29,6 +29,10 @@ func (d Deviation) Value() float64 {
 // add counts a sample's rewards. A sample whose rewards are all the same says nothing of
 // their scale.
 func (d Deviation) add(s Sample) Deviation {
+	best, worst := extremes(s.Candidates)
+	if best == worst { // rounding of the mean may leave them a deviation
+		return d
+	}
 	k := float64(len(s.Candidates))
 	mean, square := 0.0, 0.0
 	for _, c := range s.Candidates {
@@ -37,7 +41,7 @@ func (d Deviation) add(s Sample) Deviation {
 	for _, c := range s.Candidates {
 		square += (c.Reward - mean) * (c.Reward - mean) / (k - 1)
 	}
-	if square == 0 {
+	if square == 0 { // too small a number
 		return d
 	}
 	return Deviation{remember*d.Sum + math.Log(square)/2, remember*d.Weight + 1}
@@ -47,20 +51,10 @@ func (d Deviation) add(s Sample) Deviation {
 func advantages(s Sample, o Options, scale float64) []float64 {
 	k := len(s.Candidates)
 	out := make([]float64, k)
-	best, worst, sum := 0, 0, 0.0
-	for i, c := range s.Candidates {
-		sum += c.Reward
-		if c.Reward > s.Candidates[best].Reward {
-			best = i
-		}
-		if c.Reward < s.Candidates[worst].Reward {
-			worst = i
-		}
-	}
 	for i, c := range s.Candidates {
 		switch o.Estimator {
 		case LeaveOneOut:
-			others := 0.0 // summed anew: sum - c.Reward would lose what is small beside it
+			others := 0.0 // summed anew: the sum less c.Reward would lose what is small beside it
 			for j, other := range s.Candidates {
 				if j != i {
 					others += other.Reward / float64(k-1)
@@ -77,8 +71,22 @@ func advantages(s Sample, o Options, scale float64) []float64 {
 			out[i] = 1
 		}
 	}
-	if o.Estimator == BestOfK && best != worst {
+	if best, worst := extremes(s.Candidates); o.Estimator == BestOfK && best != worst {
 		out[best] = float64(k) // Coefficients takes the mean of the candidates
 	}
 	return out
+}
+
+// extremes are the first candidates with the highest and the lowest reward, the same one
+// when all rewards are.
+func extremes(candidates []Candidate) (best, worst int) {
+	for i, c := range candidates {
+		if c.Reward > candidates[best].Reward {
+			best = i
+		}
+		if c.Reward < candidates[worst].Reward {
+			worst = i
+		}
+	}
+	return best, worst
 }

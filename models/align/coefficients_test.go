@@ -135,6 +135,20 @@ func TestTheDeviationIsOfWhatCameBefore(t *testing.T) {
 	require.Equal(t, [][][]float32{{{0, 0}, {0}}}, third.Coefficients, "no two rewards differ")
 }
 
+// The mean of k equal numbers is not always that number.
+func TestEqualRewardsLeaveTheDeviationAsItIs(t *testing.T) {
+	before := Deviation{3, 2}
+	for _, k := range []int{2, 3, 6, 8} {
+		for _, reward := range []float64{0, 0.1, -0.7, 1e-3} {
+			s := Sample{Candidates: make([]Candidate, k)}
+			for i := range s.Candidates {
+				s.Candidates[i].Reward = reward
+			}
+			require.Equal(t, before, before.add(s), "%d rewards of %v", k, reward)
+		}
+	}
+}
+
 // What is saved goes on to the bit.
 func TestTheDeviationSurvivesJSON(t *testing.T) {
 	d := Deviation{}
