@@ -170,6 +170,9 @@ func Learning(name string, r seqrec.Recommender, replay bool) Arm {
 	}
 }
 
+// maxScores bounds the scores that are held at once: 64 MB.
+const maxScores = 16 << 20
+
 // ByScores makes an Arm's Rank of a recommender's Scores, [B][known] for B histories.
 // Items from row known on came after it has learnt: in a history they are the unknown
 // item, as a target a miss.
@@ -187,13 +190,16 @@ func ByScores(scores func(ctx context.Context, histories [][]int32) ([][]float32
 				}
 			}
 		}
-		all, err := scores(ctx, histories)
-		if err != nil {
-			return nil, err
-		}
-		judgements := make([]Judgement, len(instances))
-		for i, in := range instances {
-			judgements[i] = Judge(all[i], in.History, in.Target)
+		judgements := make([]Judgement, 0, len(instances))
+		for some := range slices.Chunk(histories, max(1, maxScores/known)) {
+			rows, err := scores(ctx, some)
+			if err != nil {
+				return nil, err
+			}
+			for _, row := range rows {
+				in := instances[len(judgements)]
+				judgements = append(judgements, Judge(row, in.History, in.Target))
+			}
 		}
 		return judgements, nil
 	}

@@ -152,3 +152,32 @@ func TestAStepThatIsNotFiniteIsCounted(t *testing.T) {
 	require.Equal(t, Summary{Events: 1}, e.Tallies()[0].Window())
 	require.Equal(t, []string{"learn 1", "rank [2]", "learn 1"}, s.log)
 }
+
+// However many items there are, what is held at once is bounded, and the judgements are
+// the same.
+func TestABigCatalogueIsScoredInChunks(t *testing.T) {
+	r := seqrec.NewTransitions()
+	require.NoError(t, r.Resize(9))
+	_, err := r.Learn(t.Context(), []seqrec.Sequence{{Items: []int32{2, 3, 4, 2, 5, 6, 3, 3, 7}}}, 1)
+	require.NoError(t, err)
+	var instances []online.Instance
+	for i := range int32(7) {
+		instances = append(instances, online.Instance{History: []int32{2 + i, 2 + 3*i%7}, Target: 2 + 2*i%7})
+	}
+	judge := func(known int) (judgements []Judgement, most int) {
+		scores := func(ctx context.Context, histories [][]int32) ([][]float32, error) {
+			most = max(most, len(histories))
+			return r.Scores(ctx, histories)
+		}
+		judgements, err := ByScores(scores, known)(t.Context(), instances)
+		require.NoError(t, err)
+		return judgements, most
+	}
+	want, most := judge(9)
+	require.Equal(t, 7, most)
+	for known, chunk := range map[int]int{maxScores / 3: 3, maxScores: 1, 2 * maxScores: 1} {
+		got, most := judge(known)
+		require.Equal(t, want, got)
+		require.Equal(t, chunk, most)
+	}
+}

@@ -112,14 +112,16 @@ func (t *Transitions) Scores(ctx context.Context, histories [][]int32) ([][]floa
 		return nil, err
 	}
 	out := make([][]float32, len(histories))
+	s := make([]float64, len(t.next)) // a row of a big catalogue is not allocated for each
 	for n, h := range histories {
-		out[n] = t.score(h, popular[n])
+		out[n] = t.score(h, popular[n], s)
 	}
 	return out, nil
 }
 
-func (t *Transitions) score(history []int32, popular []float32) []float32 {
-	s := make([]float64, len(t.next))
+// score returns the scores for one history; s is scratch.
+func (t *Transitions) score(history []int32, popular []float32, s []float64) []float32 {
+	clear(s)
 	weight, sum := 1.0, 0.0
 	for age := 0; age < transitionWindow && age < len(history); age++ {
 		i := history[len(history)-1-age]
