@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"seralm/models/safetensors"
@@ -18,6 +19,9 @@ const (
 	partTensors    = "tensors.safetensors"
 	partVocabulary = "vocabulary.json"
 )
+
+// itemTable is a tensor of every architecture.
+const itemTable = "item_embedding.weight"
 
 // KindFull is the kind of a recommender's snapshot in its manifest.
 const KindFull = "full"
@@ -105,6 +109,9 @@ func (s *Snapshot) check() error {
 	}
 	if want := vocab.FirstItem + len(s.IDs); s.Architecture.Rows != want {
 		return fmt.Errorf("%w: %d item rows for %d items", ErrInvalid, s.Architecture.Rows, len(s.IDs))
+	}
+	if table, want := s.Tensors[itemTable].Shape, []int64{int64(s.Architecture.Rows), int64(s.Architecture.Dim)}; !slices.Equal(table, want) {
+		return fmt.Errorf("%w: %s is %v, the architecture says %v", ErrInvalid, itemTable, table, want)
 	}
 	for name, t := range s.Tensors {
 		for i, v := range t.Data {

@@ -65,6 +65,12 @@ func TestADamagedSnapshotIsRefusedByName(t *testing.T) {
 		"another vocab":   {edit(func(m *Manifest) { m.VocabularyHash = "x" }), "vocabulary's hash"},
 		"a foreign probe": {edit(func(m *Manifest) { m.Probe.Histories[0][0] = 77 }), "row 77"},
 		"a short probe":   {edit(func(m *Manifest) { m.Probe.Scores = nil }), "0 of scores"},
+		"another width":   {edit(func(m *Manifest) { m.Architecture.Dim = 2 }), "item_embedding.weight is [4 1], the architecture says [4 2]"},
+		"no tensors": {func(m, p []byte) ([]byte, []byte) {
+			var size int64
+			m, p = edit(func(m *Manifest) { size, m.Parts = m.Parts[0].Size, m.Parts[1:] })(m, p)
+			return m, p[size:]
+		}, "item_embedding.weight is [], the architecture says [4 1]"},
 		"a negative part": {edit(func(m *Manifest) { m.Parts[0].Size = -1 }), "-1 bytes expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
