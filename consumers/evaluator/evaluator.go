@@ -67,7 +67,7 @@ func New(cfg config.Config, reg prometheus.Registerer, logger *slog.Logger) *Eva
 			MaxLen: cfg.Recommender.MaxLen, MaxUsers: cfg.Trainer.MaxUsers, DedupWindow: cfg.Trainer.DedupWindow, AdmitAfter: 1,
 		}),
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "seralm_evaluator_quality",
-			Help: "Prequential quality over the sliding window, history not masked."}, []string{"arm", "metric"}),
+			Help: "Prequential quality over the sliding window; of masked_*, the items of the history do not compete."}, []string{"arm", "metric"}),
 	}
 	reg.MustRegister(e.gauge)
 	popularity, transitions := seqrec.NewPopularity(), seqrec.NewTransitions()
