@@ -25,7 +25,7 @@ type Transitions struct {
 	total      []float32           // n(i): how often i was seen
 }
 
-// Settings of Transitions, chosen on ml-100k's training events (docs/RESULTS.md).
+// Settings of Transitions. docs/RESULTS.md has no experiment on them.
 const (
 	transitionWindow = 5
 	transitionDecay  = 0.7
