@@ -22,11 +22,8 @@ type Tensor struct {
 
 	offset   int64 // from the start of the data
 	bytes    int64 // as stored; 0 for a type this package does not read
-	elements int64
+	elements int64 // the product of the shape
 }
-
-// Elements returns the number of elements, the product of the shape.
-func (t Tensor) Elements() int64 { return t.elements }
 
 // File is an open GGUF file. Its methods may be called at the same time from
 // several goroutines.
@@ -110,7 +107,7 @@ func (f *File) Float32(name string, shape ...int64) ([]float32, error) {
 	return out, f.Read(t, out)
 }
 
-// Read fills dst, of length t.Elements(), with tensor t of this file.
+// Read fills dst, of as many numbers as the shape says, with tensor t of this file.
 func (f *File) Read(t Tensor, dst []float32) error {
 	if err := f.readable(t); err != nil {
 		return err

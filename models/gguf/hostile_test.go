@@ -124,7 +124,7 @@ func FuzzNew(f *testing.F) {
 		for _, info := range file.Tensors() {
 			x, err := file.Float32(info.Name, info.Shape...)
 			if err == nil {
-				require.Len(t, x, int(info.Elements()))
+				require.Len(t, x, int(info.elements))
 			}
 		}
 	})

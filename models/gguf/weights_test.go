@@ -83,7 +83,7 @@ func BenchmarkSmolLM2Float32(b *testing.B) {
 	f := smollm2(b)
 	var n int64
 	for _, info := range f.Tensors() {
-		n += 4 * info.Elements()
+		n += 4 * info.elements
 	}
 	b.SetBytes(n)
 	for b.Loop() {

@@ -70,9 +70,6 @@ func (l linear) base(s *tensor.Scope, x *tensor.Tensor) *tensor.Tensor {
 // Config returns the model's shape.
 func (m *Model) Config() Config { return m.config }
 
-// Tokenizer returns the model's tokenizer.
-func (m *Model) Tokenizer() *tokenizer.BPE { return m.tokenizer }
-
 // Close frees the model; work that is under way is waited for.
 func (m *Model) Close() {
 	_ = m.thread.Do(func(s *tensor.Scope) {

@@ -226,7 +226,7 @@ func TestTheExpectedGradientIsThatOfTheMarginal(t *testing.T) {
 						logRef = append(logRef, reference[i][0]+reference[i][1]+reference[i][2])
 					}
 					if n == 0 {
-						s.Backward(s.LogSumExp(s.Add(logPi, s.F32(logR, 125)), 0))
+						s.Backward(s.Log(s.Sum(s.Exp(s.Add(logPi, s.F32(logR, 125))))))
 					} else {
 						s.Backward(s.Sum(s.Mul(s.Exp(logPi), s.Minus(logPi, s.F32(logRef, 125)))))
 					}

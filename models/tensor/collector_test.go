@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -50,7 +51,7 @@ func TestStepsUnderACollectorThatNeverRests(t *testing.T) {
 			}
 			y := s.View(s.Transpose(s.Attention(heads, heads, heads, s.Bool(mask, 6, 6), 0.1), 1, 2), 24, 8)
 			logits := s.Matmul(s.Gelu(y), s.Transpose(p.Get("table"), 0, 1))
-			s.Backward(s.NLLLoss(s.LogSoftmax(logits, 1), s.I64(ids, 24)))
+			s.Backward(s.Neg(s.Mean(s.Gather(s.LogSoftmax(logits, 1), 1, s.I64(ids, 24, 1)))))
 		})
 		p.Step(s, DefaultAdam(1e-3))
 	}
@@ -64,7 +65,7 @@ func TestStepsUnderACollectorThatNeverRests(t *testing.T) {
 		require.Equal(t, live, thread.Live(), "after step %d", i)
 	}
 	require.NoError(t, thread.Do(func(s *Scope) {
-		require.True(t, s.Finite(p.Get("table")))
+		require.Less(t, s.Value(s.Norm(p.Get("table"))), math.Inf(1), "or no number")
 		p.Free(s)
 	}))
 }

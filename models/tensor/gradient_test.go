@@ -23,23 +23,19 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 			return s.Add(s.Mul(s.Log(positive), s.Rsqrt(positive)), s.Mul(s.Sqrt(positive), positive))
 		}},
 		{"activations", [][]int64{{2, 4}}, func(s *Scope, x in) *Tensor {
-			return s.Add(s.Gelu(x[0]), s.Mul(s.Silu(x[0]), s.Tanh(s.MulScalar(x[0], 0.5))))
+			return s.Add(s.Gelu(x[0]), s.Mul(s.Silu(x[0]), s.MulScalar(x[0], 0.5)))
 		}},
-		{"angles", [][]int64{{6}}, func(s *Scope, x in) *Tensor { return s.Add(s.Cos(x[0]), s.Mul(s.Sin(x[0]), x[0])) }},
 		{"choices", [][]int64{{6}, {6}}, func(s *Scope, x in) *Tensor {
 			more := s.Greater(x[0], x[1])
-			return s.Cat(0, s.MaskedFill(x[0], more, 7), s.Abs(x[0]), s.Relu(x[1]), s.Clamp(x[0], -0.8, 0.8))
+			return s.Cat(0, s.MaskedFill(x[0], more, 7), s.Relu(x[1]), s.Clamp(x[0], -0.8, 0.8))
 		}},
 		{"a batched product", [][]int64{{2, 3, 4}, {2, 4, 2}}, func(s *Scope, x in) *Tensor { return s.Matmul(x[0], x[1]) }},
 		{"linear", [][]int64{{2, 3, 4}, {5, 4}, {5}}, func(s *Scope, x in) *Tensor {
-			return s.Linear(s.Tanh(x[0]), x[1], x[2])
+			return s.Linear(s.Silu(x[0]), x[1], x[2])
 		}},
 		{"layer norm", [][]int64{{3, 5}, {5}, {5}}, func(s *Scope, x in) *Tensor { return s.LayerNorm(x[0], x[1], x[2], 1e-5) }},
 		{"softmax", [][]int64{{2, 5}}, func(s *Scope, x in) *Tensor {
 			return s.Mul(s.Softmax(x[0], 1), s.LogSoftmax(x[0], 0))
-		}},
-		{"negative log-likelihood", [][]int64{{3, 5}}, func(s *Scope, x in) *Tensor {
-			return s.NLLLoss(s.LogSoftmax(x[0], 1), s.I64([]int64{4, 0, 2}, 3))
 		}},
 		{"attention, fused", [][]int64{{2, 2, 3, 4}, {2, 2, 5, 4}, {2, 2, 5, 4}}, func(s *Scope, x in) *Tensor {
 			return s.Attention(x[0], x[1], x[2], someMask(s), 0)
@@ -65,7 +61,7 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 			top, _ := s.TopK(x[0], 2, 1)
 			v := func(y *Tensor) *Tensor { return s.View(y, -1) }
 			return s.Cat(0, v(s.Sum(s.Square(x[0]))), v(s.Mean(x[0])), v(s.SumDim(x[0], 0, false)), v(s.MeanDim(x[0], 1, true)),
-				v(s.LogSumExp(x[0], 1)), v(s.Norm(x[0])), v(most), v(top))
+				v(s.Norm(x[0])), v(most), v(top))
 		}},
 		{"convolutions", [][]int64{{2, 3, 8}, {2, 3, 3}, {2}}, func(s *Scope, x in) *Tensor {
 			return s.Cat(0, s.View(s.Conv1d(x[0], x[1], x[2], 2, 1), -1), s.View(s.Conv1d(x[0], x[1], nil, 1, 0), -1))
@@ -148,14 +144,14 @@ func TestGradientsAddUpUntilTheyAreCleared(t *testing.T) {
 func TestBackwardFromIsBackwardThroughTheRest(t *testing.T) {
 	do(t, func(s *Scope) {
 		encode := func(x *Tensor) (a, b *Tensor) {
-			s.Grad(func() { a, b = s.Tanh(x), s.View(s.Exp(x), 3, 2) })
+			s.Grad(func() { a, b = s.Silu(x), s.View(s.Exp(x), 3, 2) })
 			return a, b
 		}
 		whole, parts := s.Leaf(s.F32(normal(1, 6), 2, 3)), s.Leaf(s.F32(normal(1, 6), 2, 3))
 		a, b := encode(whole)
-		s.Grad(func() { s.Backward(s.Add(s.Sum(s.Square(a)), s.Sum(s.Sin(b)))) })
+		s.Grad(func() { s.Backward(s.Add(s.Sum(s.Square(a)), s.Sum(s.Log(b)))) })
 		a, b = encode(parts)
-		s.BackwardFrom([]*Tensor{a, b}, []*Tensor{s.MulScalar(a, 2), s.Cos(b)})
+		s.BackwardFrom([]*Tensor{a, b}, []*Tensor{s.MulScalar(a, 2), s.Square(s.Rsqrt(b))})
 		require.InDeltaSlice(t, s.Values(s.Gradient(whole)), s.Values(s.Gradient(parts)), 1e-6)
 	})
 }

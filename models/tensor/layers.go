@@ -41,13 +41,6 @@ func (s *Scope) LogSoftmax(x *Tensor, dim int64) *Tensor {
 	return s.own("log_softmax", c, x)
 }
 
-// NLLLoss is the mean of -logp[i, target[i]].
-func (s *Scope) NLLLoss(logp, target *Tensor) *Tensor {
-	var c lib.Ctensor
-	lib.AtgNllLoss(&c, logp.c, target.c, nil, 1, -100)
-	return s.own("nll_loss", c, logp, target)
-}
-
 // Attention is softmax(QKᵀ/sqrt(d) where mask, -inf elsewhere) V, for Q [B, H, T, d],
 // K and V [B, H, U, d] and a bool mask [T, U], with dropout on the probabilities.
 func (s *Scope) Attention(q, k, v, mask *Tensor, dropout float64) *Tensor {

@@ -48,15 +48,11 @@ func (s *Scope) MulScalar(x *Tensor, v float64) *Tensor {
 	return s.scalar("mul_scalar", lib.AtgMulScalar, x, v)
 }
 func (s *Scope) Neg(x *Tensor) *Tensor    { return s.unary("neg", lib.AtgNeg, x) }
-func (s *Scope) Abs(x *Tensor) *Tensor    { return s.unary("abs", lib.AtgAbs, x) }
 func (s *Scope) Exp(x *Tensor) *Tensor    { return s.unary("exp", lib.AtgExp, x) }
 func (s *Scope) Log(x *Tensor) *Tensor    { return s.unary("log", lib.AtgLog, x) }
 func (s *Scope) Sqrt(x *Tensor) *Tensor   { return s.unary("sqrt", lib.AtgSqrt, x) }
 func (s *Scope) Rsqrt(x *Tensor) *Tensor  { return s.unary("rsqrt", lib.AtgRsqrt, x) }
 func (s *Scope) Square(x *Tensor) *Tensor { return s.unary("square", lib.AtgSquare, x) }
-func (s *Scope) Cos(x *Tensor) *Tensor    { return s.unary("cos", lib.AtgCos, x) }
-func (s *Scope) Sin(x *Tensor) *Tensor    { return s.unary("sin", lib.AtgSin, x) }
-func (s *Scope) Tanh(x *Tensor) *Tensor   { return s.unary("tanh", lib.AtgTanh, x) }
 func (s *Scope) Relu(x *Tensor) *Tensor   { return s.unary("relu", lib.AtgRelu, x) }
 func (s *Scope) Silu(x *Tensor) *Tensor   { return s.unary("silu", lib.AtgSilu, x) }
 
@@ -79,7 +75,6 @@ func (s *Scope) Clamp(x *Tensor, low, high float64) *Tensor {
 
 // Comparisons; the result is bool.
 
-func (s *Scope) Equal(x, y *Tensor) *Tensor   { return s.binary("eq", lib.AtgEqTensor, x, y) }
 func (s *Scope) Greater(x, y *Tensor) *Tensor { return s.binary("gt", lib.AtgGtTensor, x, y) }
 func (s *Scope) Not(x *Tensor) *Tensor        { return s.unary("logical_not", lib.AtgLogicalNot, x) }
 
@@ -130,12 +125,6 @@ func (s *Scope) TopK(x *Tensor, k, dim int64) (values, indices *Tensor) {
 	var c [2]lib.Ctensor
 	lib.AtgTopk(&c[0], x.c, k, dim, 1, 1)
 	return s.own("topk", c[0], x), s.own("topk", c[1], x)
-}
-
-func (s *Scope) LogSumExp(x *Tensor, dim int64) *Tensor {
-	var c lib.Ctensor
-	lib.AtgLogsumexp(&c, x.c, []int64{dim}, 1, 0)
-	return s.own("logsumexp", c, x)
 }
 
 // Norm is the Euclidean norm of all elements.

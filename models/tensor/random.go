@@ -86,9 +86,3 @@ func (s *Scope) dropoutMask(shape []int64, p float64) *Tensor {
 	}
 	return s.fromData("dropout", unsafe.Pointer(&mask[0]), n, shape, 4, Float32)
 }
-
-// Categorical draws one class per row of the logits [B, V], class c with
-// probability softmax(logits)[c]; the result is int64 [B].
-func (s *Scope) Categorical(logits *Tensor) *Tensor {
-	return s.Pick(s.Softmax(logits, 1), s.draw("Categorical").uniforms(int(logits.Dim(0))))
-}

@@ -162,11 +162,6 @@ func (s *Scope) Bool(values []bool, shape ...int64) *Tensor {
 	return s.fromData("Bool", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 1, Bool)
 }
 
-// BF16 copies values into a bfloat16 tensor; each is the upper half of a float32.
-func (s *Scope) BF16(values []uint16, shape ...int64) *Tensor {
-	return s.fromData("BF16", unsafe.Pointer(unsafe.SliceData(values)), len(values), shape, 2, BFloat16)
-}
-
 func (s *Scope) fromData(op string, data unsafe.Pointer, n int, shape []int64, size uint, k Kind) *Tensor {
 	if elements(shape) != int64(n) {
 		panic(&OpError{Op: op, Operands: []string{fmt.Sprint(shape)}, Message: fmt.Sprintf("%d values do not fill the shape", n)})
@@ -232,15 +227,6 @@ func (s *Scope) Value(t *Tensor) float64 {
 	var v [1]float32
 	s.Read(t, v[:])
 	return float64(v[0])
-}
-
-// Finite reports whether no element is NaN or infinite.
-func (s *Scope) Finite(t *Tensor) bool {
-	var finite bool
-	s.Sub(func(s *Scope) {
-		finite = s.Bools(s.unary("all", lib.AtgAll, s.unary("isfinite", lib.AtgIsfinite, t)))[0]
-	})
-	return finite
 }
 
 // Backward computes the gradients of a scalar.

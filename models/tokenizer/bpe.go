@@ -131,9 +131,6 @@ func (t *BPE) Token(id int32) string {
 	return t.tokens[id]
 }
 
-// IsSpecial reports whether id is a special token, which no text encodes to.
-func (t *BPE) IsSpecial(id int32) bool { return t.has(id) && t.special[id] }
-
 // BOS returns the special token that the model expects before every text, if it
 // expects one. Encode does not put it there.
 func (t *BPE) BOS() (id int32, ok bool) { return t.bos, t.bos >= 0 }

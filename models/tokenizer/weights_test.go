@@ -52,7 +52,7 @@ func TestRealModelsIDsAreTheReferences(t *testing.T) {
 		got, ok := b.ID(name)
 		require.True(t, ok)
 		require.Equal(t, id, got)
-		require.True(t, b.IsSpecial(got))
+		require.True(t, b.special[got])
 	}
 }
 
