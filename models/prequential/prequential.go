@@ -191,7 +191,7 @@ func ByScores(scores func(ctx context.Context, histories [][]int32) ([][]float32
 			}
 		}
 		judgements := make([]Judgement, 0, len(instances))
-		for some := range slices.Chunk(histories, max(1, maxScores/known)) {
+		for some := range slices.Chunk(histories, max(1, maxScores/max(1, known))) {
 			rows, err := scores(ctx, some)
 			if err != nil {
 				return nil, err
