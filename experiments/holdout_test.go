@@ -89,9 +89,9 @@ func TestBadStepsAreLeftOut(t *testing.T) {
 	d := open(t, taken(ring()...), nil)
 	run := func(bad func(uint64) bool) (*HoldoutResult, error) {
 		a := sasrec("flaky")
-		make := a.New
+		build := a.New
 		a.New = func(c config.Recommender) (seqrec.Recommender, error) {
-			m, err := make(c)
+			m, err := build(c)
 			if err != nil {
 				return nil, err
 			}

@@ -22,8 +22,8 @@ type Sample struct {
 // its own. What all users of a seed have in common (a lucky initialization) is not in
 // that: its variance is the spread of the seeds' means less what the users' own noise
 // explains in them. Few seeds say little of that spread, so it is drawn, too, from what it
-// may be given theirs (a scaled inverse chi square), as in a generalized confidence
-// interval (Weerahandi 1993); two seeds make wide intervals. To draw seeds, each with all
+// may be given theirs (a scaled inverse chi square), as in Weerahandi's confidence
+// intervals (1993); two seeds make wide intervals. To draw seeds, each with all
 // it has, would count the noise within users twice (Owen, The pigeonhole bootstrap, 2007),
 // and hold the mean too rarely where they are few.
 func BootstrapUsers(seeds []Sample, n int, seed uint64) []Interval {
