@@ -213,6 +213,7 @@ func TestTheSnapshotsTopicIsFollowed(t *testing.T) {
 	}
 	inUse(20)
 	require.True(t, s.State().CaughtUp)
+	require.Eventually(t, func() bool { return len(s.Progress()) > 0 }, 10*time.Second, 5*time.Millisecond) // told after it is in use
 	require.Len(t, s.Progress(), 1, "of the snapshots that were there, only the newest is loaded")
 
 	publish(t, client, 0, at(30), func(recs []*kgo.Record) { recs[1].Value[3] ^= 1 })
