@@ -99,6 +99,17 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 	next, half := every, d.Len()/2
 	var middle []prequential.Mark
 	var events []online.Event
+	soFar := func() {
+		r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
+		for a, name := range r.Order {
+			if n := eval.BadSteps()[a]; n > 0 {
+				r.BadSteps[name] = n
+			}
+		}
+		for _, of := range anew {
+			r.Trainings[of.name] = of.Trainings
+		}
+	}
 	flush := func() error {
 		if len(events) == 0 {
 			return nil
@@ -134,7 +145,7 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 			}
 			r.Curve = append(r.Curve, point)
 			report(progress, point, r.Order, d.Len(), time.Since(began))
-			r.Counts, r.Seconds = eval.Counts(), time.Since(began).Seconds()
+			soFar()
 			if keep != nil {
 				if err := keep(r); err != nil {
 					return r, err
@@ -145,17 +156,12 @@ func Prequential(ctx context.Context, cfg config.Config, d *dataset.Dataset, c C
 	if eval.Counts().Ranked == 0 {
 		return r, fmt.Errorf("data set %s: none of its %d users has a second interaction: there is nothing to rank", d.Name(), d.Summary().Users)
 	}
-	r.Counts, r.Seconds, r.Unfinished = eval.Counts(), time.Since(began).Seconds(), false
+	soFar()
+	r.Unfinished = false
 	r.All, r.LastHalf = map[string]prequential.Summary{}, map[string]prequential.Summary{}
 	for a, name := range r.Order {
 		r.All[name] = eval.Tallies()[a].Since(prequential.Mark{})
 		r.LastHalf[name] = eval.Tallies()[a].Since(middle[a])
-		if n := eval.BadSteps()[a]; n > 0 {
-			r.BadSteps[name] = n
-		}
-	}
-	for _, of := range anew {
-		r.Trainings[of.name] = of.Trainings
 	}
 	return r, nil
 }

@@ -107,6 +107,8 @@ func TestTrainingAnewFollowsADriftADayLater(t *testing.T) {
 	// What was kept while it ran is drawn, and makes no table.
 	require.Len(t, kept, len(late.Curve))
 	require.False(t, late.Unfinished)
+	require.Positive(t, kept[1].Counts.Ranked)
+	require.Less(t, kept[1].Counts.Ranked, late.Counts.Ranked)
 	path := write("so-far.json", kept[1])
 	require.Contains(t, drawn(path), ">"+r.Dataset+" three<")
 	require.ErrorContains(t, Tables(&table, nil, path), "so-far.json is unfinished")
