@@ -107,6 +107,11 @@ func TestBadStepsAreLeftOut(t *testing.T) {
 	require.Zero(t, curve[1].BadSteps)
 	_, err = run(func(step uint64) bool { return step >= 5 })
 	require.ErrorContains(t, err, "epoch 2: none of its 5 steps was finite: lower the learning rate")
+
+	// Users of three interactions leave nothing to learn from, which is no bad step.
+	r, err = Holdout(t.Context(), open(t, taken("abc", "bca", "cab"), nil), sasrec("idle"), 0, []uint64{1}, "", nil)
+	require.NoError(t, err)
+	require.Zero(t, r.Arms[0].Runs[0].Curve[0].BadSteps)
 }
 
 func TestTwoRunsAreEqual(t *testing.T) {

@@ -165,7 +165,7 @@ func fit(ctx context.Context, model seqrec.Recommender, s split, maxLen int, rat
 			}
 			loss, targets = loss+l.NLL*float64(l.Targets), targets+l.Targets
 		}
-		if bad == steps {
+		if bad > 0 && bad == steps {
 			return f, fmt.Errorf("epoch %d: none of its %d steps was finite: lower the learning rate", epoch, steps)
 		}
 		judged, err := judge(ctx, model, validation)
